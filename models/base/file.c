@@ -37,7 +37,8 @@ static bool sync_parent(const char *path, struct err *e)
 {
     char dir[4096];
     const char *base = file_base(path);
-    int n = base == path ? snprintf(dir, sizeof dir, ".") : snprintf(dir, sizeof dir, "%.*s", (int)(base - path), path);
+    int n = base == path ? snprintf(dir, sizeof dir, ".")
+                         : snprintf(dir, sizeof dir, "%.*s", (int)(base - path), path);
     if (n < 0 || (size_t)n >= sizeof dir)
         return err_set(e, ERR_INPUT, "%s: the path is too long", path);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

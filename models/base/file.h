@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * file.h - whole outputs or none. An output is written under a temporary sibling name and renamed when complete, so an
- * error, a full disk or Ctrl-C leaves what was there before. */
+ * file.h - whole outputs or none. An output is written under a temporary sibling name and renamed when
+ * complete, so an error, a full disk or Ctrl-C leaves what was there before. */
 #ifndef AM_FILE_H
 #define AM_FILE_H
 
@@ -15,14 +15,15 @@ struct file_out; /* a pending output */
 /* Opens a temporary sibling of `path` for writing. NULL on error (directory missing or not writable). */
 struct file_out *file_out_open(const char *path, struct err *e);
 FILE *file_out_stream(struct file_out *f);
-const char *file_out_temp(const struct file_out *f); /* the temporary's path, for libraries that open by name */
-/* Flushes, fsyncs, renames over `path`, fsyncs the directory and frees f. On failure the temporary is removed, the old
- * file stays, f is freed all the same. */
+const char *
+file_out_temp(const struct file_out *f); /* the temporary's path, for libraries that open by name */
+/* Flushes, fsyncs, renames over `path`, fsyncs the directory and frees f. On failure the temporary is
+ * removed, the old file stays, f is freed all the same. */
 bool file_out_commit(struct file_out *f, struct err *e);
 void file_out_abort(struct file_out *f); /* removes the temporary, frees f; accepts NULL */
 
-/* For libraries that create files or folders by name: a temporary sibling name in `out` (PATH + ".tmp-PID" + the
- * extension of PATH, so that drivers still recognise it), and the rename that ends it. */
+/* For libraries that create files or folders by name: a temporary sibling name in `out` (PATH + ".tmp-PID" +
+ * the extension of PATH, so that drivers still recognise it), and the rename that ends it. */
 bool file_temp_name(const char *path, char *out, size_t out_size, struct err *e);
 bool file_rename(const char *from, const char *to, struct err *e); /* fsync file, rename, fsync directory */
 

@@ -12,7 +12,8 @@ static atomic_uint_fast64_t n_allocations;
 
 static bool refuse(struct err *e, const char *what, size_t n, size_t size)
 {
-    return err_set(e, ERR_RESOURCE, "not enough memory for %s (%.1f MiB); free some or work on a smaller area", what,
+    return err_set(e, ERR_RESOURCE,
+                   "not enough memory for %s (%.1f MiB); free some or work on a smaller area", what,
                    (double)n * (double)size / 1048576.0);
 }
 

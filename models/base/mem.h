@@ -2,8 +2,8 @@
  *
  * mem.h - overflow-checked allocation, and the arena that a run plans before it starts.
  *
- * Three lifetimes exist: run (an arena), step (parts of the arena reused each step) and handle (heap). The steady training
- * step allocates nothing; mem_count() lets a test prove it. */
+ * Three lifetimes exist: run (an arena), step (parts of the arena reused each step) and handle (heap). The
+ * steady training step allocates nothing; mem_count() lets a test prove it. */
 #ifndef AM_MEM_H
 #define AM_MEM_H
 
@@ -11,8 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Zeroed array of n items of `size` bytes. NULL with ERR_RESOURCE when n*size overflows or memory is short; the message
- * says `what` was wanted and how large it would have been. Free with free(). n == 0 gives a valid pointer. */
+/* Zeroed array of n items of `size` bytes. NULL with ERR_RESOURCE when n*size overflows or memory is short;
+ * the message says `what` was wanted and how large it would have been. Free with free(). n == 0 gives a valid
+ * pointer. */
 void *mem_array(size_t n, size_t size, const char *what, struct err *e);
 
 /* Grows *p (as realloc) to hold n items; the new part is not zeroed. On failure *p stays valid. */
@@ -25,8 +26,9 @@ char *mem_strdup(const char *s, struct err *e);
 uint64_t mem_count(void);
 
 /* One zeroed block, cut into 64-byte aligned pieces, huge pages where the system grants them. Plan by calling
- * arena_take() on an arena whose base is NULL: it only counts. Then arena_open() and take the same pieces again.
- * Each piece is followed by a 64-byte gap, so that a power-of-two stride does not fight for one L1 set. */
+ * arena_take() on an arena whose base is NULL: it only counts. Then arena_open() and take the same pieces
+ * again. Each piece is followed by a 64-byte gap, so that a power-of-two stride does not fight for one L1
+ * set. */
 struct arena {
     char *base;
     size_t used_bytes, size_bytes, map_bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * progress.h - how long work tells its caller where it stands, and learns that it should stop. The engine never prints:
- * app/ draws a bar or lines, web/ fills a job record. A NULL pointer means nobody listens. */
+ * progress.h - how long work tells its caller where it stands, and learns that it should stop. The engine
+ * never prints: app/ draws a bar or lines, web/ fills a job record. A NULL pointer means nobody listens. */
 #ifndef AM_PROGRESS_H
 #define AM_PROGRESS_H
 
@@ -10,7 +10,8 @@
 #include <stddef.h>
 
 struct progress {
-    /* stage: a short stable name ("read", "train"); done of total in any unit; note: one short clause or NULL. */
+    /* stage: a short stable name ("read", "train"); done of total in any unit; note: one short clause or
+     * NULL. */
     void (*report)(void *ctx, const char *stage, double done, double total, const char *note);
     /* One sentence the user should read (a fact about the data, a fallback taken). Not an error. */
     void (*warn)(void *ctx, const char *sentence);

@@ -68,7 +68,8 @@ double rng_normal(struct rng *r)
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
 }
 
-/* ln of a Gamma(shape) variate; shapes below 1 go through Gamma(shape+1) * U^(1/shape), which underflows outside logs. */
+/* ln of a Gamma(shape) variate; shapes below 1 go through Gamma(shape+1) * U^(1/shape), which underflows
+ * outside logs. */
 static double log_gamma_variate(struct rng *r, double shape)
 {
     double boost = 0.0;

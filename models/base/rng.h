@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * rng.h - counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
- * 1, 2, 3", SC 2011). The value is a pure function of (seed, stream, index, draw), so any thread may compute any item's
- * numbers in any order and a run depends on its seed alone: nothing has to be saved but the step number.
+ * rng.h - counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers:
+ * as easy as 1, 2, 3", SC 2011). The value is a pure function of (seed, stream, index, draw), so any thread
+ * may compute any item's numbers in any order and a run depends on its seed alone: nothing has to be saved
+ * but the step number.
  *
  * `stream` names the purpose (enum rng_stream), `index` the item, e.g. step * batch + row. */
 #ifndef AM_RNG_H
@@ -31,10 +32,10 @@ struct rng {
 
 void rng_init(struct rng *r, uint64_t seed, uint32_t stream, uint64_t index);
 uint32_t rng_u32(struct rng *r);
-double rng_uniform(struct rng *r);                  /* [0,1), 32 bits of resolution */
-uint32_t rng_below(struct rng *r, uint32_t n);      /* uniform on 0..n-1, unbiased; n > 0 */
-double rng_normal(struct rng *r);                   /* mean 0, sd 1 (Box-Muller, one value per two uniforms) */
-double rng_gamma(struct rng *r, double shape);      /* scale 1 (Marsaglia-Tsang 2000); shape > 0 */
+double rng_uniform(struct rng *r);             /* [0,1), 32 bits of resolution */
+uint32_t rng_below(struct rng *r, uint32_t n); /* uniform on 0..n-1, unbiased; n > 0 */
+double rng_normal(struct rng *r);              /* mean 0, sd 1 (Box-Muller, one value per two uniforms) */
+double rng_gamma(struct rng *r, double shape); /* scale 1 (Marsaglia-Tsang 2000); shape > 0 */
 double rng_beta(struct rng *r, double a, double b); /* safe for small a, b: computed in logs */
 
 /* Fisher-Yates permutation of 0..n-1 into out. */

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cmd_train.c - `aftermap train`: an event or a plain image set -> a model (models/learn/train.h). */
+#include "app/command.h"
+#include "app/console.h"
+#include "geo/event.h"
+#include "models/base/file.h"
+#include "models/learn/train.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    KEY_METHOD = 1,
+    KEY_LABELS,
+    KEY_CUT,
+    KEY_STEPS,
+    KEY_BUDGET,
+    KEY_RESUME,
+    KEY_PRESET,
+    KEY_BATCH,
+    KEY_MU,
+    KEY_TAU,
+    KEY_LAMBDA,
+    KEY_LR,
+    KEY_DECAY,
+    KEY_EMA,
+    KEY_BALANCE,
+    KEY_NO_MIRROR,
+    KEY_NO_CUTOUT,
+    KEY_NO_FOOTPRINT,
+    KEY_TEST_SHARE,
+    KEY_MAX_ITEMS
+};
+
+static const struct argp_option options[] = {
+    {NULL, 0, NULL, 0, "What to learn", 1},
+    {"method", KEY_METHOD, "NAME", 0, "supervised or fixmatch (default fixmatch)", 1},
+    {"labels-per-class", KEY_LABELS, "N", 0, "Use N labels of each class, drawn by --seed (default: all)", 1},
+    {"cut", KEY_CUT, "LEVEL", 0,
+     "Damaged means this level or worse: 1 minor, 2 major, 3 destroyed; 0 learns the four grades (default 2)",
+     1},
+    {"test-share", KEY_TEST_SHARE, "SHARE", 0, "Plain image sets: share held out for testing (default 0.2)",
+     1},
+    {"max-items", KEY_MAX_ITEMS, "N", 0, "Events: hold at most N unlabelled chips in memory (default 20000)",
+     1},
+    {NULL, 0, NULL, 0, "How long", 2},
+    {"steps", KEY_STEPS, "N", 0, "Number of updates", 2},
+    {"budget", KEY_BUDGET, "TIME", 0, "Or as many as fit in this time: 90s, 5m, 1h (default 5m)", 2},
+    {"resume", KEY_RESUME, NULL, 0, "Go on from the output file's last checkpoint", 2},
+    {NULL, 0, NULL, 0, "Settings, each with the method's published default where it has one", 3},
+    {"preset", KEY_PRESET, "NET", 0, "Network: lite, lite3, wrn-10-2, wrn-28-2, wrn-37-2", 3},
+    {"batch", KEY_BATCH, "B", 0, "Labelled images a step", 3},
+    {"mu", KEY_MU, "RATIO", 0, "Unlabelled images per labelled one", 3},
+    {"tau", KEY_TAU, "P", 0, "Confidence from which a guess counts", 3},
+    {"lambda-u", KEY_LAMBDA, "W", 0, "Weight of the unlabelled loss", 3},
+    {"lr", KEY_LR, "RATE", 0, "Learning rate", 3},
+    {"weight-decay", KEY_DECAY, "WD", 0, "Weight decay of kernels", 3},
+    {"ema", KEY_EMA, "D", 0, "Decay of the moving average of the weights", 3},
+    {"balance", KEY_BALANCE, "YES|NO", 0, "Draw labelled batches class-balanced", 3},
+    {"no-mirror", KEY_NO_MIRROR, NULL, 0, "Plain images: no mirror images (digits)", 3},
+    {"no-cutout", KEY_NO_CUTOUT, NULL, 0, "Strong views without cutout", 3},
+    {"no-footprint", KEY_NO_FOOTPRINT, NULL, 0, "Events: do not show the network the building's outline", 3},
+    {NULL, 0, NULL, 0, "Output", 4},
+    {"output", 'o', "MODEL", 0, "Model file (.safetensors)", 4},
+    {0}};
+
+struct train_cmd {
+    const char *data, *out, *method;
+    struct train_config set; /* fields the user set; the masks below say which */
+    unsigned given;
+    int cut;
+    double test_share;
+    size_t max_items;
+    bool resume, no_footprint;
+};
+
+static void train_cmd_defaults(void *options_)
+{
+    struct train_cmd *c = options_;
+    c->method = "fixmatch";
+    c->cut = 2;
+    c->test_share = 0.2;
+    c->max_items = 20000;
+}
+
+static bool given(const struct train_cmd *c, int key)
+{
+    return c->given & 1u << key;
+}
+
+static error_t parse_setting(int key, char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    switch (key) {
+    case KEY_PRESET:
+        c->set.preset = arg;
+        break;
+    case KEY_BATCH:
+        c->set.batch = (int)parse_int(state, "--batch", arg, 2, 4096);
+        break;
+    case KEY_MU:
+        c->set.mu = (int)parse_int(state, "--mu", arg, 1, 64);
+        break;
+    case KEY_TAU:
+        c->set.tau = parse_real(state, "--tau", arg, 0, 2);
+        break;
+    case KEY_LAMBDA:
+        c->set.lambda_u = parse_real(state, "--lambda-u", arg, 0, 1000);
+        break;
+    case KEY_LR:
+        c->set.optim.lr = (float)parse_real(state, "--lr", arg, 1e-7, 10);
+        break;
+    case KEY_DECAY:
+        c->set.optim.weight_decay = (float)parse_real(state, "--weight-decay", arg, 0, 1);
+        break;
+    case KEY_EMA:
+        c->set.optim.ema_decay = (float)parse_real(state, "--ema", arg, 0, 0.99999);
+        break;
+    case KEY_BALANCE:
+        if (strcmp(arg, "yes") != 0 && strcmp(arg, "no") != 0)
+            argp_error(state, "--balance takes yes or no, not '%s'", arg);
+        c->set.balance = *arg == 'y';
+        break;
+    case KEY_NO_MIRROR:
+    case KEY_NO_CUTOUT:
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct train_cmd *c = ((struct invocation *)state->input)->options;
+    if (key > 0 && key < 32)
+        c->given |= 1u << key;
+    switch (key) {
+    case ARGP_KEY_ARG:
+        if (c->data)
+            argp_error(state, "one data set at a time: '%s' is a second one", arg);
+        c->data = arg;
+        break;
+    case ARGP_KEY_END:
+        if (!c->data)
+            argp_error(state, "name an event folder, cifar10:FILE, idx:IMAGES,LABELS or folder:DIR");
+        if (!c->out)
+            argp_error(state, "name the model file with -o MODEL.safetensors");
+        if (given(c, KEY_STEPS) && given(c, KEY_BUDGET))
+            argp_error(state, "--steps and --budget exclude each other");
+        break;
+    case KEY_METHOD:
+        c->method = arg;
+        break;
+    case KEY_LABELS:
+        c->set.labels_per_class = (int)parse_int(state, "--labels-per-class", arg, 1, 1000000);
+        break;
+    case KEY_CUT:
+        c->cut = (int)parse_int(state, "--cut", arg, 0, 3);
+        break;
+    case KEY_TEST_SHARE:
+        c->test_share = parse_real(state, "--test-share", arg, 0, 0.9);
+        break;
+    case KEY_MAX_ITEMS:
+        c->max_items = (size_t)parse_int(state, "--max-items", arg, 1, 100000000);
+        break;
+    case KEY_STEPS:
+        c->set.steps = parse_int(state, "--steps", arg, 1, 100000000);
+        break;
+    case KEY_BUDGET:
+        c->set.budget_s = parse_duration(state, "--budget", arg);
+        break;
+    case KEY_RESUME:
+        c->resume = true;
+        break;
+    case KEY_NO_FOOTPRINT:
+        c->no_footprint = true;
+        break;
+    case 'o':
+        c->out = arg;
+        break;
+    default:
+        return parse_setting(key, arg, state, c);
+    }
+    return 0;
+}
+
+/* The method's defaults, then what the user set. */
+static bool settle_config(const struct train_cmd *c, const struct common *common, bool plain,
+                          struct train_config *t, struct err *e)
+{
+    if (!train_defaults(t, c->method, plain, e))
+        return false;
+    t->labels_per_class = c->set.labels_per_class;
+    t->seed = common->seed;
+    t->steps = c->set.steps;
+    t->budget_s = t->steps ? 0 : given(c, KEY_BUDGET) ? c->set.budget_s : 300;
+    if (given(c, KEY_PRESET))
+        t->preset = c->set.preset;
+    if (given(c, KEY_BATCH))
+        t->batch = c->set.batch;
+    if (given(c, KEY_MU))
+        t->mu = c->set.mu;
+    if (given(c, KEY_TAU))
+        t->tau = c->set.tau;
+    if (given(c, KEY_LAMBDA))
+        t->lambda_u = c->set.lambda_u;
+    if (given(c, KEY_LR))
+        t->optim.lr = c->set.optim.lr;
+    if (given(c, KEY_DECAY))
+        t->optim.weight_decay = c->set.optim.weight_decay;
+    if (given(c, KEY_EMA))
+        t->optim.ema_decay = c->set.optim.ema_decay;
+    if (given(c, KEY_BALANCE))
+        t->balance = c->set.balance;
+    if (given(c, KEY_NO_MIRROR))
+        t->mirror = false;
+    if (given(c, KEY_NO_CUTOUT))
+        t->cutout = false;
+    return true;
+}
+
+/* What a model must remember of the event it was learnt from. */
+struct event_meta {
+    char cut[8], gsd[32], size[32], *scaling;
+    struct checkpoint_meta pair[8];
+    int n;
+};
+
+static bool event_meta_fill(struct event_meta *m, const struct event *ev, const struct train_cmd *c,
+                            struct err *e)
+{
+    cJSON *dates = cJSON_CreateArray();
+    for (int d = 0; d < ev->layout.n_dates; d++) {
+        cJSON *bands = cJSON_CreateArray();
+        for (int b = 0; b < ev->layout.n_bands; b++) {
+            double range[2] = {ev->scale_lo[d][b], ev->scale_hi[d][b]};
+            cJSON_AddItemToArray(bands, cJSON_CreateDoubleArray(range, 2));
+        }
+        cJSON_AddItemToArray(dates, bands);
+    }
+    m->scaling = cJSON_PrintUnformatted(dates);
+    cJSON_Delete(dates);
+    if (!m->scaling)
+        return err_set(e, ERR_RESOURCE, "not enough memory for the model's description");
+    snprintf(m->cut, sizeof m->cut, "%d", c->cut);
+    snprintf(m->gsd, sizeof m->gsd, "%.10g", ev->grid.gsd_m);
+    snprintf(m->size, sizeof m->size, "%.10g", ev->size_m);
+    const struct checkpoint_meta pairs[] = {{"cut", m->cut},
+                                            {"gsd_m", m->gsd},
+                                            {"size_m", m->size},
+                                            {"scaling", m->scaling},
+                                            {"source", file_base(ev->dir)},
+                                            {"source.digest", ev->digest}};
+    m->n = (int)(sizeof pairs / sizeof *pairs);
+    memcpy(m->pair, pairs, sizeof pairs);
+    return true;
+}
+
+static bool load_plain(const struct train_cmd *c, const struct common *common, struct imageset *set,
+                       const struct progress *progress, struct err *e)
+{
+    if (strncmp(c->data, "folder:", 7) == 0)
+        return event_load_folder(set, c->data + 7, c->test_share, common->seed, progress, e);
+    return imageset_open(set, c->data, c->test_share, common->seed, e);
+}
+
+static bool report(const struct train_cmd *c, const struct common *common, const struct train_report *r,
+                   struct err *e)
+{
+    console_say("%lld steps in %.0f s on %zu labelled and %zu unlabelled images; loss %.4f",
+                (long long)r->steps, r->seconds, r->n_labeled, r->n_unlabeled, r->final_loss);
+    if (!common->json) {
+        puts(c->out);
+        return flush_stdout(e);
+    }
+    cJSON *j = cJSON_CreateObject();
+    cJSON_AddStringToObject(j, "model", c->out);
+    cJSON_AddStringToObject(j, "method", c->method);
+    cJSON_AddNumberToObject(j, "steps", (double)r->steps);
+    cJSON_AddNumberToObject(j, "seconds", r->seconds);
+    cJSON_AddNumberToObject(j, "labeled", (double)r->n_labeled);
+    cJSON_AddNumberToObject(j, "unlabeled", (double)r->n_unlabeled);
+    cJSON_AddNumberToObject(j, "loss", r->final_loss);
+    cJSON_AddNumberToObject(j, "temperature", r->temperature);
+    cJSON_AddBoolToObject(j, "calibrated", r->calibrated);
+    return print_json(j, e);
+}
+
+static bool run(void *options_, const struct common *common, const struct progress *progress, struct err *e)
+{
+    struct train_cmd *c = options_;
+    struct imageset set = {0};
+    struct train_config t = {0};
+    struct train_report r = {0};
+    struct event_meta meta = {0};
+    struct event *ev = NULL;
+    bool plain = imageset_is_spec(c->data), ok = false;
+
+    if (!settle_config(c, common, plain, &t, e))
+        return false;
+    if (!c->resume && !common->overwrite && !common->dry_run && file_exists(c->out))
+        return err_set(e, ERR_USAGE,
+                       "%s exists already; add --resume to go on with it or --overwrite to replace it",
+                       c->out);
+    if (plain) {
+        ok = load_plain(c, common, &set, progress, e);
+    } else {
+        ev = event_open(c->data, e);
+        ok = ev && event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&
+             event_meta_fill(&meta, ev, c, e);
+    }
+    if (ok && c->no_footprint)
+        set.layout.use_footprint = false;
+    if (ok && common->dry_run)
+        console_say("dry run: %zu images of %d classes, method %s; nothing was trained", set.n, set.n_classes,
+                    c->method);
+    else
+        ok = ok && train_run(&set, &t, c->out, c->resume, meta.pair, meta.n, progress, &r, e) &&
+             report(c, common, &r, e);
+    cJSON_free(meta.scaling);
+    event_close(ev);
+    imageset_free(&set);
+    return ok;
+}
+
+const struct command command_train = {
+    .name = "train",
+    .args_doc = "EVENT|cifar10:FILE|idx:IMAGES,LABELS|folder:DIR -o MODEL.safetensors",
+    .summary = "Learn from a few labels and many unlabelled chips",
+    .doc =
+        "Trains a network on an event's training blocks, or on a plain image set, and writes one file that "
+        "predicts and that "
+        "training can go on from.\v"
+        "fixmatch (Sohn et al. 2020) also learns from chips without a label: a confident guess on a lightly "
+        "changed view is the "
+        "target for a strongly changed one. supervised uses the labelled chips alone.\n\n"
+        "Interrupting writes a checkpoint; --resume goes on and ends in the same bits as an unbroken run.\n\n"
+        "Example: aftermap train event --labels-per-class 10 --budget 5m -o model.safetensors",
+    .options = options,
+    .parse = parse,
+    .options_size = sizeof(struct train_cmd),
+    .defaults = train_cmd_defaults,
+    .run = run,
+};

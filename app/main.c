@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * main.c - the command line of aftermap: the table of commands, what surrounds each of them, and the exit
+ * status.
+ *
+ * Exit statuses: 0 done, 1 runtime failure, 2 wrong use, 3 input rejected, 4 done with notes under --strict,
+ * 5 out of memory, disk or time, 6 bad model, 7 cannot serve, 130/143 interrupted after saving what can be
+ * resumed. */
+#include "app/command.h"
+#include "app/console.h"
+#include "geo/event.h"
+#include "models/base/mem.h"
+#include "models/kernels/kernels.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct command *const commands[] = {&command_tile,     &command_train,      &command_assess,
+                                          &command_evaluate, &command_serve,      &command_info,
+                                          &command_help,     &command_completion, NULL};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *const *c = commands; *c; c++)
+        if (strcmp((*c)->name, name) == 0)
+            return *c;
+    return NULL;
+}
+
+static const struct argp_child common_child[] = {{&common_argp, 0, "Common options", 80}, {0}};
+
+/* argp keeps the parser stateless, so the command travels beside its options. */
+struct parse_input {
+    const struct command *command;
+    struct invocation *invocation;
+};
+
+static error_t parse_command(int key, char *arg, struct argp_state *state)
+{
+    struct parse_input *in = state->input;
+    if (key == ARGP_KEY_INIT) {
+        state->child_inputs[0] = &in->invocation->common;
+        return 0;
+    }
+    if (!in->command->parse)
+        return ARGP_ERR_UNKNOWN;
+    state->input = in->invocation;
+    error_t result = in->command->parse(key, arg, state);
+    state->input = in;
+    return result;
+}
+
+static struct argp command_argp(const struct command *c)
+{
+    return (struct argp){.options = c->options,
+                         .parser = parse_command,
+                         .args_doc = c->args_doc,
+                         .doc = c->doc,
+                         .children = common_child};
+}
+
+void command_print_help(const struct command *c)
+{
+    char name[64];
+    struct argp argp = command_argp(c);
+    snprintf(name, sizeof name, "aftermap %s", c->name);
+    argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), name);
+}
+
+/* OpenBLAS reads its core type when it loads, so a wrong guess of its own can only be mended by starting
+ * again. Once, and never against a choice of the user's. */
+static void mend_blas(char **argv)
+{
+    const char *advice = kernels_blas_advice();
+    const char *core = advice ? strstr(advice, "OPENBLAS_CORETYPE=") : NULL;
+    char value[32];
+    if (!core || getenv("OPENBLAS_CORETYPE") || getenv("AFTERMAP_REEXEC"))
+        return;
+    core += strlen("OPENBLAS_CORETYPE=");
+    snprintf(value, sizeof value, "%.*s", (int)strcspn(core, " .,;)\""), core);
+    setenv("OPENBLAS_CORETYPE", value, 1);
+    setenv("AFTERMAP_REEXEC", "1", 1);
+    execv("/proc/self/exe", argv); /* on failure we go on, slower where BLAS is used */
+}
+
+static int finish(bool ok, const struct common *common, struct err *e)
+{
+    console_close();
+    if (!ok) {
+        console_error(e);
+        if (e->code == ERR_INTERRUPTED && console_signal())
+            return 128 + console_signal();
+        return err_exit_status(e->code ? e->code : ERR_RUNTIME);
+    }
+    return common->strict && console_warnings() ? err_exit_status(ERR_STRICT) : 0;
+}
+
+static int run_command(const struct command *c, int argc, char **argv)
+{
+    struct err e = {0};
+    struct invocation in = {.common = {.seed = 1}};
+    char **words = NULL;
+    int n_words = 0;
+    in.options = mem_array(1, c->options_size ? c->options_size : 1, "the options", &e);
+    if (!in.options || !command_argv(c, argc, argv, &n_words, &words, &e)) {
+        console_error(&e);
+        return err_exit_status(e.code);
+    }
+    if (c->defaults)
+        c->defaults(in.options);
+    char name[64];
+    snprintf(name, sizeof name, "aftermap %s", c->name);
+    words[0] = name;
+    struct argp argp = command_argp(c);
+    struct parse_input input = {c, &in};
+    argp_err_exit_status = err_exit_status(ERR_USAGE);
+    error_t bad = argp_parse(&argp, n_words, words, ARGP_IN_ORDER, NULL, &input);
+    if (bad) {
+        fprintf(stderr, "%s: %s\n", name, strerror(bad));
+        return err_exit_status(ERR_USAGE);
+    }
+    if (in.common.threads)
+        omp_set_num_threads(in.common.threads);
+    const struct progress *progress = console_open(&in.common);
+    bool ok = kernels_init(&e);
+    if (ok) {
+        geo_init(!c->few_drivers);
+        ok = c->run(in.options, &in.common, progress, &e);
+    }
+    int status = finish(ok, &in.common, &e);
+    free(in.options);
+    return status;
+}
+
+static int usage(FILE *out)
+{
+    fprintf(out, "Usage: aftermap COMMAND [OPTION...]\n\n"
+                 "From a pre- and a post-disaster image and building footprints to a damage map.\n\n");
+    for (const struct command *const *c = commands; *c; c++)
+        fprintf(out, "  %-12s %s\n", (*c)->name, (*c)->summary);
+    fprintf(out, "\n`aftermap help COMMAND` or `aftermap COMMAND --help` says more; `aftermap --version` "
+                 "tells the version.\n");
+    return fflush(out) == 0 ? 0 : err_exit_status(ERR_RUNTIME);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return err_exit_status(ERR_USAGE);
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        printf("aftermap %s\n", AM_VERSION);
+        return fflush(stdout) == 0 ? 0 : err_exit_status(ERR_RUNTIME);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "-?") == 0)
+        return usage(stdout);
+    const struct command *c = command_find(argv[1]);
+    if (!c) {
+        fprintf(stderr, "aftermap: there is no command '%s'; `aftermap help` lists them\n", argv[1]);
+        return err_exit_status(ERR_USAGE);
+    }
+    mend_blas(argv);
+    return run_command(c, argc - 1, argv + 1);
+}
