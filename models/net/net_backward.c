@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * net_backward.c - gradients of every parameter from the gradient of the logits.
+ *
+ * Notation: dz is the gradient at a batch norm's output (before its leaky ReLU). A convolution's backward
+ * yields dz of the batch norm it read through, with its two channel sums; from them follow dgamma, dbeta and
+ * the three coefficients by which the convolution below forms the gradient of its own raw output while it
+ * gathers (kernels.h, conv_grad): batch statistics    dx = a dz + b x + c0     (the gradient also flows
+ * through mean and variance) running statistics  dx = a dz                (they are constants)
+ *
+ * Buffers in flight: z1 holds dz of norm1 (or of the last norm), z2 dz of norm2, g the gradient at a block's
+ * output, g_shortcut what came back through a 1x1 shortcut; the last two trade places when a block hands
+ * down. */
+#include "models/net/net_plan.h"
+
+#include <assert.h>
+#include <string.h>
+
+static float store(float old, double value, bool accumulate)
+{
+    return (float)(accumulate ? (double)old + value : value);
+}
+
+/* sums: per channel sum dz and sum dz*x over `count` values. */
+static void norm_backward(struct net_norm *norm, const double *sums, size_t count, enum net_bn bn,
+                          bool accumulate)
+{
+    for (int i = 0; i < norm->c; i++) {
+        double mean = norm->mean[i], inv = norm->inv[i];
+        double s1 = sums[i], s2 = inv * (sums[norm->c + i] - mean * s1);
+        double a = (double)norm->gamma[i] * inv, b = 0.0, c0 = 0.0;
+        norm->dgamma[i] = store(norm->dgamma[i], s2, accumulate);
+        norm->dbeta[i] = store(norm->dbeta[i], s1, accumulate);
+        if (bn != NET_BN_RUNNING) {
+            b = -a * inv * s2 / (double)count;
+            c0 = -a * s1 / (double)count - b * mean;
+        }
+        norm->a[i] = (float)a;
+        norm->b[i] = (float)b;
+        norm->c0[i] = (float)c0;
+    }
+}
+
+/* The gradient below `norm`, left implicit; with statistics as constants the kernels need not read x. */
+static struct conv_grad below(const struct net_norm *norm, const float *dz, const float *raw)
+{
+    return (struct conv_grad){.dz = dz, .raw = raw, .a = norm->a, .b = norm->b, .c0 = norm->c0};
+}
+
+static void conv_back(struct net *net, const struct net_conv *conv, int n, const struct conv_grad *g,
+                      const float *x, struct conv_act act, bool accumulate, float *dx, const float *extra)
+{
+    struct conv_shape s = conv->shape;
+    s.n = n;
+    conv_backward(&s, g, x, act, conv->kernel, conv->dkernel, conv->dbias, accumulate, dx, extra, net->sums,
+                  net->scratch);
+}
+
+static void dense_backward(struct net *net, const float *dlogits, int n, bool accumulate)
+{
+    int c = net->norm.c, n_classes = net->config.n_classes;
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int j = 0; j < c;
+             j++) { /* one row of the kernel is one piece: its sum over images keeps their order */
+            float *dw = net->dense_dkernel + (size_t)j * n_classes;
+            if (!accumulate)
+                memset(dw, 0, (size_t)n_classes * sizeof *dw);
+            for (int i = 0; i < n; i++)
+                for (int k = 0; k < n_classes; k++)
+                    dw[k] += net->embedding[(size_t)i * c + j] * dlogits[(size_t)i * n_classes + k];
+        }
+#pragma omp for schedule(static)
+        for (int i = 0; i < n; i++)
+            for (int j = 0; j < c; j++) {
+                const float *w = net->dense_kernel + (size_t)j * n_classes,
+                            *dz = dlogits + (size_t)i * n_classes;
+                float sum = 0.0f;
+                for (int k = 0; k < n_classes; k++)
+                    sum += w[k] * dz[k];
+                net->dembedding[(size_t)i * c + j] = sum;
+            }
+    }
+    for (int k = 0; k < n_classes; k++) {
+        double sum = 0.0;
+        for (int i = 0; i < n; i++)
+            sum += (double)dlogits[(size_t)i * n_classes + k];
+        net->dense_dbias[k] = store(net->dense_dbias[k], sum, accumulate);
+    }
+}
+
+/* Spreads the embedding's gradient over the pixels, through the last leaky ReLU, into z1; leaves the norm's
+ * sums. */
+static void pool_backward(struct net *net, const float *x, int n)
+{
+    int c = net->norm.c, side = net_last_size(&net->config), area = side * side;
+    const float *scale = net->norm.scale, *shift = net->norm.shift;
+#pragma omp parallel for schedule(static)
+    for (int shard = 0; shard < NET_HEAD_SHARDS; shard++) {
+        double *sums = net->shard_sums + (size_t)shard * 2 * c;
+        memset(sums, 0, (size_t)(2 * c) * sizeof *sums);
+        int from = (int)((int64_t)n * shard / NET_HEAD_SHARDS),
+            to = (int)((int64_t)n * (shard + 1) / NET_HEAD_SHARDS);
+        for (int i = from; i < to; i++) {
+            const float *de = net->dembedding + (size_t)i * c;
+            for (int p = 0; p < area; p++) {
+                size_t at = ((size_t)i * area + p) * c;
+                for (int j = 0; j < c; j++) {
+                    float xv = x[at + j], slope = scale[j] * xv + shift[j] > 0 ? 1.0f : CONV_LRELU_SLOPE;
+                    float dz = de[j] / (float)area * slope;
+                    net->z1[at + j] = dz;
+                    sums[j] += (double)dz;
+                    sums[c + j] += (double)dz * (double)xv;
+                }
+            }
+        }
+    }
+    memset(net->sums, 0, (size_t)(2 * c) * sizeof *net->sums);
+    for (int shard = 0; shard < NET_HEAD_SHARDS; shard++)
+        for (int j = 0; j < 2 * c; j++)
+            net->sums[j] += net->shard_sums[(size_t)shard * 2 * c + j];
+}
+
+/* Takes the gradient at the block's output and returns the one at its input; it reads z1 before it overwrites
+ * it. */
+static struct conv_grad block_backward(struct net *net, struct net_block *b, struct conv_grad g, int n,
+                                       bool accumulate)
+{
+    const struct conv_act none = {NULL, NULL};
+    struct conv_act act1 = {b->norm1.scale, b->norm1.shift}, act2 = {b->norm2.scale, b->norm2.shift};
+    const struct conv_shape *s = &b->conv1.shape;
+    size_t pixels_in = (size_t)n * s->h * s->w, pixels_out = pixels_in / (size_t)(s->stride * s->stride);
+    enum net_bn bn = net->last_bn;
+
+    g.store = net->g; /* needed again by the shortcut */
+    conv_back(net, &b->conv2, n, &g, b->h, act2, accumulate, net->z2, NULL);
+    norm_backward(&b->norm2, net->sums, pixels_out, bn, accumulate);
+
+    const float *extra = b->activated ? net->g : NULL;
+    if (b->has_shortcut) {
+        struct conv_grad at_out = {.add = net->g};
+        const float *x = b->x;
+        if (b->activated) { /* its input was never stored; z1 is free until conv1 fills it */
+            net_activate(&b->norm1, b->x, net->z1, pixels_in);
+            x = net->z1;
+            extra = net->g_shortcut;
+        }
+        conv_back(net, &b->shortcut, n, &at_out, x, none, accumulate, net->g_shortcut, NULL);
+    }
+    struct conv_grad at_h = below(&b->norm2, net->z2, b->h);
+    conv_back(net, &b->conv1, n, &at_h, b->x, act1, accumulate, net->z1, extra);
+    norm_backward(&b->norm1, net->sums, pixels_in, bn, accumulate);
+
+    struct conv_grad at_x = below(&b->norm1, net->z1, b->x);
+    if (b->activated)
+        return at_x;
+    if (b->has_shortcut) {
+        float *t = net->g;
+        net->g = net->g_shortcut;
+        net->g_shortcut = t;
+    }
+    at_x.add = net->g;
+    return at_x;
+}
+
+void net_backward(struct net *net, const float *x, const float *dlogits, int n, enum net_bn bn,
+                  bool accumulate)
+{
+    assert(net->mode == NET_TRAIN && n == net->last_n);
+    assert((bn == NET_BN_RUNNING) == (net->last_bn == NET_BN_RUNNING));
+    (void)bn;
+    int side = net_last_size(&net->config);
+    struct net_block *top = &net->blocks[net->n_blocks - 1];
+    dense_backward(net, dlogits, n, accumulate);
+    pool_backward(net, top->out, n);
+    norm_backward(&net->norm, net->sums, (size_t)n * side * side, net->last_bn, accumulate);
+    struct conv_grad g = below(&net->norm, net->z1, top->out);
+    for (int i = net->n_blocks - 1; i >= 0; i--)
+        g = block_backward(net, &net->blocks[i], g, n, accumulate);
+    conv_back(net, &net->stem, n, &g, x, (struct conv_act){NULL, NULL}, accumulate, NULL, NULL);
+}
