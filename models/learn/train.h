@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * train.h - the only training loop: draws batches, makes views, forward, the method's loss, backward, optimiser, moving
- * average, checkpoint. Resumable: a run stopped at any step and resumed ends in the same bits as an unbroken one, on any
- * thread count, because every random number is a function of (seed, stream, step, row) and all state is in the checkpoint.
+ * train.h - the only training loop: draws batches, makes views, forward, the method's loss, backward,
+ * optimiser, moving average, checkpoint. Resumable: a run stopped at any step and resumed ends in the same
+ * bits as an unbroken one, on any thread count, because every random number is a function of (seed, stream,
+ * step, row) and all state is in the checkpoint.
  *
- * Unlabelled pool = all training-split items (labels ignored), labelled ones included; test and buffer items never. */
+ * Unlabelled pool = all training-split items (labels ignored), labelled ones included; test and buffer items
+ * never. */
 #ifndef AM_TRAIN_H
 #define AM_TRAIN_H
 
@@ -22,12 +24,13 @@ struct train_report {
 /* Defaults of a method for pairs or plain images, then the caller overrides single fields. */
 bool train_defaults(struct train_config *c, const char *method, bool plain_images, struct err *e);
 
-/* Trains on set and writes `out_path` (a checkpoint.h file that predict.h loads): net.*, ema.*, opt.*, state.* tensors,
- * state.labeled_ids [i64], trivial.* (the colour-statistics baseline fitted on the same labels), and metadata
- * (predict.h lists the keys). extra_meta: pairs the caller adds (event, scaling, digests). With `resume`, an existing
- * out_path continues (ERR_MODEL when its settings or data differ). With budget_s, the first steps are timed, the step count
- * is fixed from them and stored, so that schedules know their end and a resumed run keeps it.
- * On progress_stopped(): writes the checkpoint and fails with ERR_INTERRUPTED. */
+/* Trains on set and writes `out_path` (a checkpoint.h file that predict.h loads): net.*, ema.*, opt.*,
+ * state.* tensors, state.labeled_ids [i64], trivial.* (the colour-statistics baseline fitted on the same
+ * labels), and metadata (predict.h lists the keys). extra_meta: pairs the caller adds (event, scaling,
+ * digests). With `resume`, an existing out_path continues (ERR_MODEL when its settings or data differ). With
+ * budget_s, the first steps are timed, the step count is fixed from them and stored, so that schedules know
+ * their end and a resumed run keeps it. On progress_stopped(): writes the checkpoint and fails with
+ * ERR_INTERRUPTED. */
 bool train_run(const struct imageset *set, const struct train_config *c, const char *out_path, bool resume,
                const struct checkpoint_meta *extra_meta, int n_extra, const struct progress *progress,
                struct train_report *report, struct err *e);
