@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Shared by the shell tests: a scratch folder, and checks that print what went wrong. Source it; it reads $1 (the program)
+# and $2 (the build folder).
+set -euo pipefail
+aftermap=$(realpath "$1")
+build=$(realpath "$2")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+export XDG_CONFIG_HOME=$scratch/config
+failures=0
+
+fail() {
+    echo "FAIL: $*"
+    failures=$((failures + 1))
+}
+
+# expect STATUS PATTERN COMMAND...: runs it, wants this exit status and one line on stderr that matches.
+expect() {
+    local status=$1 pattern=$2 got=0
+    shift 2
+    "$@" >out.txt 2>err.txt || got=$?
+    [ "$got" -eq "$status" ] || fail "'$*' ended with $got, not $status: $(tail -n 3 err.txt)"
+    grep -qiE -- "$pattern" err.txt || fail "'$*' did not say '$pattern' but: $(tail -n 3 err.txt)"
+    # one clear sentence, not a trail of library messages
+    local n
+    n=$(grep -c '^aftermap: ' err.txt || true)
+    [ "$status" -eq 0 ] || [ "$status" -eq 2 ] || [ "$n" -eq 1 ] || fail "'$*' printed $n error lines: $(cat err.txt)"
+}
+
+# A small event and a model of it, made once a test.
+make_scene() {
+    "$build/aftermap-scene" --seed "${2:-5}" --size-px 700 --buildings 90 -o "$1" >/dev/null 2>&1
+}
+
+finish() {
+    [ "$failures" -eq 0 ] || {
+        echo "$failures checks failed"
+        exit 1
+    }
+    echo "all checks passed"
+}
