@@ -48,9 +48,7 @@ bool checkpoint_is_own_key(const char *key)
     return strcmp(key, CHECKPOINT_KEY_FORMAT) == 0 || strcmp(key, CHECKPOINT_KEY_DIGEST) == 0;
 }
 
-/* Length of the UTF-8 sequence at s[0..n), 0 when it is malformed (overlong, surrogate, beyond U+10FFFF,
- * cut). */
-static size_t utf8_length(const unsigned char *s, size_t n)
+size_t checkpoint_utf8_length(const unsigned char *s, size_t n)
 {
     size_t length = s[0] < 0x80   ? 1
                     : s[0] < 0xC2 ? 0
