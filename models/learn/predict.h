@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * predict.h - a trained model as its users see it: load, ask what it is, predict. Inference uses the
- * moving-average weights, running batch statistics, the stored temperature, and averages over the square's
+ * moving-average weights, their population statistics, the stored temperature, and averages over the square's
  * symmetries when asked.
  *
  * Metadata keys of a model file (all strings): aftermap.format "1", aftermap.sha256, aftermap.version,
- * net.preset, net.size, net.c_in, net.n_classes, net.scales, net.filters, net.repeats, layout.n_dates,
- * layout.n_bands, layout.has_masks, layout.use_footprint, classes ("none,minor,..."), cut ("2", "0" = all
- * grades, absent for plain sets), gsd_m, size_m, scaling (JSON), train.config (JSON of struct train_config),
- * train.step, train.steps, seed, source, source.digest, kernels, temperature, calibrated, n_labeled, created.
- */
+ * net.preset, net.size, net.c_in, net.n_classes, net.scales, net.filters, net.repeats, net.bn_eps,
+ * layout.n_dates, layout.n_bands, layout.has_masks, layout.use_footprint, classes ("none,minor,...", the
+ * first 64), cut ("2", "0" = all grades, absent for plain sets), gsd_m, size_m, scaling (JSON), train.config
+ * (JSON of struct train_config), train.data (digest of ids, labels and splits), train.step, train.steps,
+ * train.budget_s, train.loss, seed, source, source.digest, kernels, temperature, calibrated ("0" or "1"),
+ * n_labeled, n_calibration, n_unlabeled, created. */
 #ifndef AM_PREDICT_H
 #define AM_PREDICT_H
 
@@ -35,8 +36,8 @@ struct predictor; /* buffers of one thread of use */
 struct predictor *predictor_create(const struct model *m, int max_batch, int n_views,
                                    struct err *e); /* n_views 1 or 8 */
 void predictor_free(struct predictor *p);
-/* px [n,size,size,stored] -> probs [n,n_classes], temperature applied; n <= max_batch. embedding NULL or
- * [n,embedding]. */
+/* The embedding is the mean over the views. px [n,size,size,stored] -> probs [n,n_classes], temperature
+ * applied; n <= max_batch. embedding NULL or [n,embedding]. */
 void predictor_run(struct predictor *p, const uint8_t *px, int n, float *probs, float *embedding);
 
 #endif

@@ -6,7 +6,17 @@
  * step, row) and all state is in the checkpoint.
  *
  * Unlabelled pool = all training-split items (labels ignored), labelled ones included; test and buffer items
- * never. */
+ * never.
+ *
+ * Three choices for short runs, where published settings assume a million steps:
+ *   1. The moving average warms up: its decay at step t (from 0) is min(ema_decay, (1+t)/(10+t)), so that it
+ * spans the last tenth of a short run, not its random start.
+ *   2. Batch-norm running statistics with momentum 0.999 would be stale; the averaged weights get population
+ * statistics instead, averaged over about a thousand training views in batches composed as in training
+ * (precise batch norm, Wu & Johnson 2021), each time a checkpoint is written. net.* keeps the raw running
+ * statistics.
+ *   3. A wall-clock budget is turned into a number of steps by timing a few steps, which are then thrown
+ * away: the run is bit for bit the run that `steps` of that number gives, and schedules know their end. */
 #ifndef AM_TRAIN_H
 #define AM_TRAIN_H
 

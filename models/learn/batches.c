@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * batches.c - item order and views of a step, declared in batches.h. */
+#include "models/learn/batches.h"
+
+#include "models/base/mem.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct batches_order {
+    uint32_t *items; /* the pool, own copy */
+    uint32_t *perm;  /* of the epoch below */
+    uint32_t n;
+    uint64_t epoch, key;
+};
+
+enum { NO_EPOCH_YET = -1 };
+
+static bool order_create(struct batches_order *o, size_t n, uint64_t key, struct err *e)
+{
+    o->n = 0;
+    o->key = key;
+    o->epoch = (uint64_t)NO_EPOCH_YET;
+    o->items = mem_array(n, sizeof *o->items, "the order of items", e);
+    o->perm = o->items ? mem_array(n, sizeof *o->perm, "the order of items", e) : NULL;
+    return o->perm;
+}
+
+static uint32_t order_at(struct batches_order *o, uint64_t seed, uint64_t position)
+{
+    uint64_t epoch = position / o->n;
+    if (epoch != o->epoch) {
+        struct rng r;
+        rng_init(&r, seed, RNG_SHUFFLE, o->key << 40 | epoch);
+        rng_permutation(&r, o->perm, o->n);
+        o->epoch = epoch;
+    }
+    return o->items[o->perm[position % o->n]];
+}
+
+/* One order for the pool, or one for each class that occurs in it. */
+static bool add_orders(struct batches *b, int s, const uint32_t *pool, size_t n_pool, bool balance,
+                       struct err *e)
+{
+    size_t count[METHOD_MAX_CLASSES] = {0};
+    b->first_order[s] = b->n_all_orders;
+    b->n_orders[s] = 0;
+    if (!balance) {
+        struct batches_order *o = &b->orders[b->n_all_orders++];
+        if (!order_create(o, n_pool, (uint64_t)s * (METHOD_MAX_CLASSES + 1), e))
+            return false;
+        memcpy(o->items, pool, n_pool * sizeof *pool);
+        o->n = (uint32_t)n_pool;
+        b->n_orders[s] = 1;
+        return true;
+    }
+    for (size_t i = 0; i < n_pool; i++)
+        count[b->set->label[pool[i]]]++;
+    for (int c = 0; c < b->set->n_classes; c++) {
+        if (count[c] == 0)
+            continue;
+        struct batches_order *o = &b->orders[b->n_all_orders++];
+        if (!order_create(o, count[c], (uint64_t)s * (METHOD_MAX_CLASSES + 1) + 1 + (uint64_t)c, e))
+            return false;
+        for (size_t i = 0; i < n_pool; i++)
+            if (b->set->label[pool[i]] == c)
+                o->items[o->n++] = pool[i];
+        b->n_orders[s]++;
+    }
+    return true;
+}
+
+static bool plan_streams(struct batches *b, const struct train_config *c, const struct method *method,
+                         struct err *e)
+{
+    b->n_streams = method->streams(c, b->streams);
+    assert(b->n_streams >= 1 && b->n_streams <= METHOD_MAX_STREAMS);
+    for (int s = 0; s < b->n_streams; s++) {
+        b->items[s] = b->streams[s].per_batch * c->batch;
+        b->offset[s] = b->n_rows;
+        b->n_rows += b->items[s] * b->streams[s].n_views;
+    }
+    if (b->n_rows > 1 << 20)
+        return err_set(e, ERR_USAGE, "a step of %d images is too large; take a smaller batch or mu",
+                       b->n_rows);
+    return true;
+}
+
+bool batches_create(struct batches *b, const struct imageset *set, const struct train_config *c,
+                    const struct method *method, const struct batches_pools *pools, struct err *e)
+{
+    memset(b, 0, sizeof *b);
+    size_t side = (size_t)set->layout.size;
+    b->set = set;
+    b->seed = c->seed;
+    b->augment = (struct augment_config){.layout = set->layout, .mirror = c->mirror, .cutout = c->cutout};
+    b->image_bytes = side * side * (size_t)imageset_stored_channels(&set->layout);
+    b->row_floats = side * side * (size_t)imageset_input_channels(&set->layout);
+    if (!plan_streams(b, c, method, e))
+        return false;
+    b->orders = mem_array((size_t)b->n_streams * (size_t)(set->n_classes + 1), sizeof *b->orders,
+                          "the order of items", e);
+    if (!b->orders)
+        goto fail;
+    for (int s = 0; s < b->n_streams; s++) {
+        bool is_labeled = b->streams[s].pool == METHOD_LABELED;
+        const uint32_t *pool = is_labeled ? pools->labeled : pools->unlabeled;
+        size_t n = is_labeled ? pools->n_labeled : pools->n_unlabeled;
+        assert(n > 0);
+        b->label[s] = mem_array((size_t)b->items[s], sizeof *b->label[s], "a batch", e);
+        b->item[s] = b->label[s] ? mem_array((size_t)b->items[s], sizeof *b->item[s], "a batch", e) : NULL;
+        if (!b->item[s] || !add_orders(b, s, pool, n, is_labeled && c->balance, e))
+            goto fail;
+    }
+    b->n_threads = omp_get_max_threads();
+    b->scratch_bytes = (augment_scratch_bytes(&b->augment) + 127) & ~(size_t)63;
+    b->x = mem_array((size_t)b->n_rows, b->row_floats * sizeof *b->x, "the views of a batch", e);
+    b->scratch = b->x ? mem_array((size_t)b->n_threads, b->scratch_bytes, "the augmentation", e) : NULL;
+    if (!b->scratch)
+        goto fail;
+    return true;
+fail:
+    batches_free(b);
+    return false;
+}
+
+void batches_free(struct batches *b)
+{
+    for (int s = 0; s < METHOD_MAX_STREAMS; s++) {
+        free(b->label[s]);
+        free(b->item[s]);
+    }
+    for (int o = 0; o < b->n_all_orders; o++) {
+        free(b->orders[o].items);
+        free(b->orders[o].perm);
+    }
+    free(b->orders);
+    free(b->x);
+    free(b->scratch);
+    memset(b, 0, sizeof *b);
+}
+
+static void draw(struct batches *b, int s, int64_t step)
+{
+    int k = b->n_orders[s];
+    for (int i = 0; i < b->items[s]; i++) {
+        uint64_t position = (uint64_t)step * (uint64_t)b->items[s] + (uint64_t)i;
+        struct batches_order *o = &b->orders[b->first_order[s] + (int)(position % (uint64_t)k)];
+        uint32_t item = order_at(o, b->seed, position / (uint64_t)k);
+        b->item[s][i] = item;
+        b->label[s][i] =
+            b->streams[s].pool == METHOD_LABELED ? b->set->label[item] : (int16_t)IMAGESET_NO_LABEL;
+    }
+}
+
+void batches_make(struct batches *b, int64_t step)
+{
+    for (int s = 0; s < b->n_streams; s++)
+        draw(b, s, step);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(b->n_threads)
+    for (int row = 0; row < b->n_rows; row++) {
+        int s = b->n_streams - 1;
+        while (row < b->offset[s])
+            s--;
+        int view = (row - b->offset[s]) / b->items[s], i = (row - b->offset[s]) % b->items[s];
+        enum augment_kind kind = b->streams[s].view[view];
+        struct rng r;
+        rng_init(&r, b->seed, kind == AUGMENT_STRONG ? RNG_STRONG : RNG_WEAK,
+                 (uint64_t)step * (uint64_t)b->n_rows + (uint64_t)row);
+        augment_view(&b->augment, kind, b->set->px + b->item[s][i] * b->image_bytes, &r,
+                     b->x + (size_t)row * b->row_floats,
+                     b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes);
+    }
+}

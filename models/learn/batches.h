@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * batches.h - which items a step sees and how they look: a method's streams turned into rows of network
+ * input.
+ *
+ * Order. Stream s draws its items at positions step*items .. of an endless sequence: the pool in a fresh
+ * permutation each epoch, a pure function of (seed, stream, position). Batches may straddle epochs; a pool
+ * smaller than a batch is passed several times. Balanced streams take the classes in turn, each class with a
+ * sequence of its own. All views of an item come from the same draw, so weak and strong rows always belong
+ * together.
+ *
+ * Views. Row r of step t is made from random key (seed, RNG_WEAK or RNG_STRONG, t*n_rows + r): any thread may
+ * make it.
+ *
+ * Memory: everything is allocated by batches_create(); batches_make() allocates nothing. Threads: one user at
+ * a time; OpenMP inside. */
+#ifndef AM_BATCHES_H
+#define AM_BATCHES_H
+
+#include "models/learn/method.h"
+
+struct batches_order; /* an endless permuted sequence over a pool */
+
+struct batches {
+    /* What batches_make() fills; rows as struct method_step describes. */
+    int n_streams, n_rows;
+    int offset[METHOD_MAX_STREAMS], items[METHOD_MAX_STREAMS];
+    size_t row_floats;
+    float *x;                           /* [n_rows, row_floats] */
+    int16_t *label[METHOD_MAX_STREAMS]; /* [items] */
+    uint32_t *item[METHOD_MAX_STREAMS]; /* [items], index in the set */
+
+    /* Private. */
+    const struct imageset *set;
+    struct augment_config augment;
+    struct method_stream streams[METHOD_MAX_STREAMS];
+    uint64_t seed;
+    struct batches_order *orders; /* of all streams */
+    int first_order[METHOD_MAX_STREAMS], n_orders[METHOD_MAX_STREAMS];
+    int n_all_orders;
+    size_t image_bytes, scratch_bytes;
+    int n_threads;
+    char *scratch; /* [n_threads, scratch_bytes] */
+};
+
+struct batches_pools {
+    const uint32_t *labeled, *unlabeled; /* indices in the set; must outlive the batches */
+    size_t n_labeled, n_unlabeled;
+};
+
+/* False leaves nothing allocated. The set and the pools must outlive the batches. */
+bool batches_create(struct batches *b, const struct imageset *set, const struct train_config *c,
+                    const struct method *method, const struct batches_pools *pools, struct err *e);
+void batches_free(struct batches *b); /* accepts a zeroed record */
+void batches_make(struct batches *b, int64_t step);
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * train.c - the training loop of train.h. One step:
+ *
+ *   views (batches.c) -> method's prepare -> forward with batch statistics -> method's loss -> backward ->
+ * optimiser, decay, moving average (optim.c) -> warm-up of the average (below)
+ *
+ * Warm-up of the average. The optimiser has just made e = d a + (1-d) w. The wanted decay at step t is d_t =
+ * min(d, (1+t)/(10+t)) (the rule of TensorFlow's ExponentialMovingAverage with a step count), and d_t a +
+ * (1-d_t) w = e + (1 - d_t/d) (w - e): one more pass, only while d_t < d, without a second copy of the
+ * average.
+ *
+ * Views are made by all threads before the step instead of by a helper beside it: the step's kernels keep
+ * every processor busy, so overlapping the two would only move the same work. Memory: everything is allocated
+ * before the first step; the steady step allocates nothing. Threads: call from one thread; OpenMP inside. */
+#include "models/learn/train.h"
+
+#include "models/base/file.h"
+#include "models/base/mem.h"
+#include "models/learn/trainer.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool open_net(struct trainer *t, struct err *e)
+{
+    const struct imageset_layout *l = &t->set->layout;
+    struct net_config *n = &t->net_config;
+    if (!net_config_preset(n, t->config->preset, e))
+        return false;
+    n->size = l->size;
+    n->c_in = imageset_input_channels(l);
+    n->n_classes = t->set->n_classes;
+    struct net_config frozen = *n;
+    frozen.bn_momentum = 0; /* see train_finish.c */
+    t->net = net_create(n, t->batches.n_rows, NET_TRAIN, e);
+    t->eval_net = t->net ? net_create(&frozen, t->batches.n_rows, NET_INFER, e) : NULL;
+    return t->eval_net;
+}
+
+static bool open_buffers(struct trainer *t, struct err *e)
+{
+    size_t logits = (size_t)t->batches.n_rows * (size_t)t->set->n_classes;
+    int n;
+    const struct net_tensor *last = net_tensors(t->net, &n);
+    size_t n_values = (size_t)(last[n - 1].value - last[0].value) + last[n - 1].count;
+    t->target = mem_array(logits, sizeof *t->target, "the targets", e);
+    t->dlogits = t->target ? mem_array(logits, sizeof *t->dlogits, "the gradient", e) : NULL;
+    t->ema_stat = t->dlogits ? mem_array(n_values, sizeof *t->ema_stat, "the averaged weights", e) : NULL;
+    t->stat_sums = t->ema_stat ? mem_array(n_values - net_trainable_count(t->net), sizeof *t->stat_sums,
+                                           "the statistics", e)
+                               : NULL;
+    return t->stat_sums;
+}
+
+/* Everything that does not depend on whether the run is new. */
+static bool trainer_open(struct trainer *t, const struct imageset *set, const struct train_config *c,
+                         const struct progress *progress, struct err *e)
+{
+    memset(t, 0, sizeof *t);
+    t->set = set;
+    t->config = c;
+    t->progress = progress;
+    t->temperature = 1;
+    if (!trainer_check_config(c, e))
+        return false;
+    t->method = method_find(c->method, e);
+    t->config_text = trainer_config_text(c, e);
+    if (!t->config_text || !trainer_pools_choose(&t->pools, set, c, progress, e))
+        return false;
+    const struct batches_pools pools = {t->pools.fit, t->pools.unlabeled, t->pools.n_fit,
+                                        t->pools.n_unlabeled};
+    return batches_create(&t->batches, set, c, t->method, &pools, e) && open_net(t, e) &&
+           open_buffers(t, e) && trivial_fit(&t->trivial, set, t->pools.labeled, t->pools.n_labeled, e);
+}
+
+static void drop_state(struct trainer *t)
+{
+    if (t->state)
+        t->method->state_free(t->state);
+    t->state = NULL;
+}
+
+static void trainer_close(struct trainer *t)
+{
+    drop_state(t);
+    optim_free(t->optim);
+    net_free(t->net);
+    net_free(t->eval_net);
+    batches_free(&t->batches);
+    trainer_pools_free(&t->pools);
+    trivial_free(&t->trivial);
+    free(t->config_text);
+    free(t->target);
+    free(t->dlogits);
+    free(t->ema_stat);
+    free(t->stat_sums);
+}
+
+static bool create_state(struct trainer *t, struct err *e)
+{
+    drop_state(t);
+    if (!t->method->state_create)
+        return true;
+    t->state = t->method->state_create(t->config, t->set->n_classes, e);
+    return t->state;
+}
+
+/* The first step's state; also takes the net back to it after the speed was measured. */
+static bool trainer_start(struct trainer *t, struct err *e)
+{
+    net_init(t->net, t->config->seed);
+    optim_free(t->optim);
+    t->optim = optim_create(t->net, &t->config->optim, e);
+    t->step = 0;
+    return t->optim && create_state(t, e);
+}
+
+static void warm_average(struct trainer *t)
+{
+    double d = (double)t->config->optim.ema_decay, step = (double)t->step, wanted = (1 + step) / (10 + step);
+    if (wanted >= d)
+        return;
+    float share = (float)(1 - wanted / d), *ema = optim_ema_writable(t->optim);
+    int n;
+    const struct net_tensor *tensors = net_tensors(t->net, &n);
+    size_t count = net_trainable_count(t->net);
+    if (t->config->optim.ema_running_stats)
+        count = (size_t)(tensors[n - 1].value - tensors[0].value) + tensors[n - 1].count;
+    const float *w = tensors[0].value;
+    for (size_t i = 0; i < count; i++)
+        ema[i] += share * (w[i] - ema[i]);
+}
+
+static bool take_step(struct trainer *t, struct err *e)
+{
+    struct batches *b = &t->batches;
+    size_t n_logits = (size_t)b->n_rows * (size_t)t->set->n_classes;
+    struct method_step s = {.config = t->config,
+                            .step = t->step,
+                            .n_steps = t->n_steps,
+                            .n_classes = t->set->n_classes,
+                            .n_rows = b->n_rows,
+                            .x = b->x,
+                            .x_stride = b->row_floats,
+                            .target = t->target,
+                            .net = t->net,
+                            .state = t->state,
+                            .seed = t->config->seed};
+    batches_make(b, t->step);
+    for (int i = 0; i < b->n_streams; i++) {
+        s.offset[i] = b->offset[i];
+        s.items[i] = b->items[i];
+        s.label[i] = b->label[i];
+    }
+    if (t->method->prepare)
+        t->method->prepare(&s);
+    const float *logits = net_forward(t->net, b->x, b->n_rows, NET_BN_BATCH_UPDATE);
+    memset(t->dlogits, 0, n_logits * sizeof *t->dlogits);
+    t->loss = t->method->loss(&s, logits, t->dlogits, &t->scalars);
+    if (!isfinite(t->loss))
+        return err_set(
+            e, ERR_RUNTIME,
+            "training diverged: the loss is not a number at step %lld of %lld; take a lower learning rate",
+            (long long)t->step + 1, (long long)t->n_steps);
+    net_backward(t->net, b->x, t->dlogits, b->n_rows, NET_BN_BATCH_UPDATE, false);
+    optim_step(t->optim, optim_lr(&t->config->optim, (double)t->step / (double)t->n_steps));
+    warm_average(t);
+    t->step++;
+    return true;
+}
+
+enum { PROBE_WARM_STEPS = 2, PROBE_STEPS = 10 };
+
+/* Steps that fit in the budget after what the start, the closing statistics and the file will take. */
+static bool fix_steps(struct trainer *t, double begun_s, struct err *e)
+{
+    double budget = t->config->budget_s, probe_limit = 0.05 * budget, spent = 0, fastest = INFINITY,
+           total = 0;
+    int timed = 0;
+    t->n_steps = t->config->steps;
+    if (t->n_steps > 0)
+        return true;
+    t->n_steps = 1000; /* any schedule will do: these steps are thrown away */
+    for (int i = 0; i < PROBE_WARM_STEPS + PROBE_STEPS && (timed == 0 || spent < probe_limit); i++) {
+        if (progress_stopped(t->progress))
+            return err_set(e, ERR_INTERRUPTED, "stopped before the first step; nothing was written");
+        double before = now_s();
+        if (!take_step(t, e))
+            return false;
+        double took = now_s() - before;
+        spent += took;
+        if (i >= PROBE_WARM_STEPS || spent >= probe_limit) {
+            total += took;
+            timed++;
+            fastest = took < fastest ? took : fastest;
+        }
+    }
+    /* Between mean and best: a disturbed probe must not halve the run, a lucky one must not overrun it. */
+    double per_step = 0.5 * (total / timed + fastest);
+    double closing = 0.4 * per_step * fmin(64, fmax(4, 1024.0 / t->batches.n_rows));
+    double left = 0.95 * budget - (now_s() - begun_s) - closing;
+    t->n_steps = left > per_step ? (int64_t)(left / per_step) : 1;
+    if (t->n_steps < 100) {
+        char sentence[160];
+        snprintf(sentence, sizeof sentence,
+                 "the budget of %.0f s allows only %lld steps of %.2f s; expect little of the model", budget,
+                 (long long)t->n_steps, per_step);
+        progress_warn(t->progress, sentence);
+    }
+    return trainer_start(t, e);
+}
+
+static void report_step(const struct trainer *t, double mean_loss)
+{
+    char note[160];
+    int used = snprintf(note, sizeof note, "loss %.4f, rate %.4f", mean_loss,
+                        optim_lr(&t->config->optim, (double)(t->step - 1) / (double)t->n_steps));
+    for (int i = 0; i < t->scalars.n && used > 0 && (size_t)used < sizeof note; i++)
+        used += snprintf(note + used, sizeof note - (size_t)used, ", %s %.3f", t->scalars.name[i],
+                         t->scalars.value[i]);
+    progress_report(t->progress, "train", (double)t->step, (double)t->n_steps, note);
+}
+
+static bool interrupted(struct trainer *t, const char *path, const struct checkpoint_meta *extra, int n_extra,
+                        struct err *e)
+{
+    if (!trainer_save(t, path, extra, n_extra, e))
+        return false;
+    return err_set(e, ERR_INTERRUPTED, "stopped after step %lld of %lld; %s holds the run and can be resumed",
+                   (long long)t->step, (long long)t->n_steps, path);
+}
+
+static bool run_steps(struct trainer *t, const char *path, const struct checkpoint_meta *extra, int n_extra,
+                      struct err *e)
+{
+    double saved_s = now_s(), shown_s = 0, sum = 0;
+    int since = 0;
+    while (t->step < t->n_steps) {
+        if (progress_stopped(t->progress))
+            return interrupted(t, path, extra, n_extra, e);
+        if (!take_step(t, e))
+            return false;
+        sum += t->loss;
+        since++;
+        double now = now_s();
+        if (now - shown_s >= 0.2 || t->step == t->n_steps) {
+            report_step(t, sum / since);
+            shown_s = now;
+            sum = since = 0;
+        }
+        if (t->step < t->n_steps && t->config->checkpoint_every_s > 0 &&
+            now - saved_s >= t->config->checkpoint_every_s) {
+            if (!trainer_save(t, path, extra, n_extra, e))
+                return false;
+            saved_s = now_s();
+        }
+    }
+    return trainer_save(t, path, extra, n_extra, e);
+}
+
+bool train_run(const struct imageset *set, const struct train_config *c, const char *out_path, bool resume,
+               const struct checkpoint_meta *extra_meta, int n_extra, const struct progress *progress,
+               struct train_report *report, struct err *e)
+{
+    struct trainer t;
+    double begun_s = now_s();
+    bool ok = trainer_open(&t, set, c, progress, e);
+    if (ok && resume && file_exists(out_path))
+        ok = create_state(&t, e) && trainer_restore(&t, out_path, e);
+    else
+        ok = ok && trainer_start(&t, e) && fix_steps(&t, begun_s, e);
+    ok = ok && run_steps(&t, out_path, extra_meta, n_extra, e);
+    if (report)
+        *report = (struct train_report){.steps = t.step,
+                                        .n_labeled = t.pools.n_labeled,
+                                        .n_unlabeled = t.pools.n_unlabeled,
+                                        .n_calibration = t.pools.n_calibration,
+                                        .seconds = now_s() - begun_s,
+                                        .final_loss = t.loss,
+                                        .temperature = t.temperature,
+                                        .calibrated = t.calibrated};
+    trainer_close(&t);
+    return ok;
+}
