@@ -367,7 +367,7 @@ static float *trajectory(int threads, struct net_config c, int batch, size_t *co
 
 static void test_same_bits(void **state)
 {
-    const struct net_config c[2] = {config(8, 3, 10, 3, 32, 1), config(8, 7, 2, 2, 16, 2)};
+    const struct net_config c[2] = {config(8, 3, 10, 2, 32, 1), config(8, 7, 2, 2, 16, 1)};
     const int batch[2] = {18, 5};
     int threads = omp_get_max_threads();
     (void)state;
@@ -388,7 +388,7 @@ static void test_same_bits(void **state)
 
 static void test_infer_equals_train(void **state)
 {
-    const struct net_config configs[3] = {config(8, 6, 2, 3, 32, 2), config(16, 7, 5, 4, 16, 2),
+    const struct net_config configs[3] = {config(8, 6, 2, 2, 32, 2), config(8, 7, 5, 4, 16, 1),
                                           config(9, 2, 3, 1, 8, 3)};
     (void)state;
     for (int i = 0; i < 3; i++) {
