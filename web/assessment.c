@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * assessment.c - reading a map folder into memory (assessment.h). */
+#include "web/assessment.h"
+
+#include "models/base/file.h"
+#include "models/base/mem.h"
+#include <assert.h>
+#include <cJSON.h>
+#include <cpl_conv.h>
+#include <cpl_error.h>
+#include <cpl_string.h>
+#include <ctype.h>
+#include <math.h>
+#include <ogr_srs_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+const char *const assessment_equal_names[EQUAL_COUNT] = {"bldg_id", "dmg_class", "dmg_level", "status",
+                                                         "reason"};
+
+enum { RUN_JSON_MAX_BYTES = 16 << 20 };
+
+/* What the reading of one layer carries along. */
+struct reader {
+    struct assessment *as;
+    FILE *text, *names; /* growing as->text and as->names */
+    size_t text_size, names_size;
+    int equal_field[EQUAL_COUNT], p_field, updated_field;         /* -1: absent */
+    uint32_t known[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES]; /* offsets of the field's distinct values */
+    char *known_text[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES];
+    int n_known[ASSESSMENT_MAX_FIELDS]; /* -1: too many to list */
+};
+
+/* ---- GeoJSON text
+ * ----------------------------------------------------------------------------------------------- */
+
+static void write_number(FILE *f, double v, int decimals)
+{
+    char s[400]; /* DBL_MAX has 309 digits */
+    if (!isfinite(v)) {
+        fputs("null", f);
+        return;
+    }
+    int n = snprintf(s, sizeof s, "%.*f", decimals, v);
+    while (n > 1 && s[n - 1] == '0')
+        n--;
+    if (s[n - 1] == '.')
+        n--;
+    if (n == 2 && s[0] == '-' && s[1] == '0')
+        fputs("0", f);
+    else
+        fwrite(s, 1, (size_t)n, f);
+}
+
+static void write_string(FILE *f, const char *s)
+{
+    char *clean = CPLIsUTF8(s, -1) ? NULL : CPLForceToASCII(s, -1, '?');
+    fputc('"', f);
+    for (const char *p = clean ? clean : s; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            fputc('\\', f);
+        if ((unsigned char)*p < 0x20)
+            fprintf(f, "\\u%04x", (unsigned)*p);
+        else
+            fputc(*p, f);
+    }
+    fputc('"', f);
+    CPLFree(clean);
+}
+
+static void write_point(FILE *f, OGRGeometryH g, int i)
+{
+    fputc('[', f);
+    write_number(f, OGR_G_GetX(g, i), 7);
+    fputc(',', f);
+    write_number(f, OGR_G_GetY(g, i), 7);
+    fputc(']', f);
+}
+
+/* One ring, turned when its winding is not the wanted one (RFC 7946, 3.1.6: exterior counter-clockwise). */
+static void write_ring(FILE *f, OGRGeometryH ring, bool counter_clockwise)
+{
+    int n = OGR_G_GetPointCount(ring);
+    double area = 0, x0 = n ? OGR_G_GetX(ring, 0) : 0, y0 = n ? OGR_G_GetY(ring, 0) : 0;
+    for (int i = 0; i + 1 < n; i++)
+        area += (OGR_G_GetX(ring, i) - x0) * (OGR_G_GetY(ring, i + 1) - y0) -
+                (OGR_G_GetX(ring, i + 1) - x0) * (OGR_G_GetY(ring, i) - y0);
+    bool turn = (area > 0) != counter_clockwise;
+    fputc('[', f);
+    for (int i = 0; i < n; i++) {
+        if (i)
+            fputc(',', f);
+        write_point(f, ring, turn ? n - 1 - i : i);
+    }
+    fputc(']', f);
+}
+
+static void write_polygon(FILE *f, OGRGeometryH g)
+{
+    fputc('[', f);
+    for (int i = 0; i < OGR_G_GetGeometryCount(g); i++) {
+        if (i)
+            fputc(',', f);
+        write_ring(f, OGR_G_GetGeometryRef(g, i), i == 0);
+    }
+    fputc(']', f);
+}
+
+static void write_geometry(FILE *f, OGRGeometryH g)
+{
+    if (!g || OGR_G_IsEmpty(g)) {
+        fputs("null", f);
+        return;
+    }
+    switch (OGR_GT_Flatten(OGR_G_GetGeometryType(g))) {
+    case wkbPoint:
+        fputs("{\"type\":\"Point\",\"coordinates\":", f);
+        write_point(f, g, 0);
+        fputc('}', f);
+        return;
+    case wkbPolygon:
+        fputs("{\"type\":\"Polygon\",\"coordinates\":", f);
+        write_polygon(f, g);
+        fputc('}', f);
+        return;
+    case wkbMultiPolygon:
+        fputs("{\"type\":\"MultiPolygon\",\"coordinates\":[", f);
+        for (int i = 0; i < OGR_G_GetGeometryCount(g); i++) {
+            if (i)
+                fputc(',', f);
+            write_polygon(f, OGR_G_GetGeometryRef(g, i));
+        }
+        fputs("]}", f);
+        return;
+    default: { /* lines and collections: rare, so GDAL's own writer will do */
+        char *options[] = {(char[]){"COORDINATE_PRECISION=7"}, NULL};
+        char *text = OGR_G_ExportToJsonEx(g, options);
+        fputs(text ? text : "null", f);
+        CPLFree(text);
+    }
+    }
+}
+
+static void write_property(FILE *f, OGRFeatureH feature, int i, const struct assessment_field *field)
+{
+    write_string(f, field->name);
+    fputc(':', f);
+    if (!OGR_F_IsFieldSetAndNotNull(feature, i)) {
+        fputs("null", f);
+        return;
+    }
+    switch (field->type) {
+    case OFTInteger:
+    case OFTInteger64:
+        fprintf(f, "%lld", (long long)OGR_F_GetFieldAsInteger64(feature, i));
+        return;
+    case OFTReal:
+        write_number(f, OGR_F_GetFieldAsDouble(feature, i), 3);
+        return;
+    case OFTDateTime: {
+        int y, mo, d, h, mi, zone;
+        float s;
+        if (OGR_F_GetFieldAsDateTimeEx(feature, i, &y, &mo, &d, &h, &mi, &s, &zone)) {
+            fprintf(f, "\"%04d-%02d-%02dT%02d:%02d:%02dZ\"", y, mo, d, h, mi, (int)s);
+            return;
+        }
+        fputs("null", f);
+        return;
+    }
+    default:
+        write_string(f, OGR_F_GetFieldAsString(feature, i));
+    }
+}
+
+/* ---- rows
+ * ------------------------------------------------------------------------------------------------------- */
+
+/* Stores a value once for fields with few distinct ones, again and again for the others. */
+static uint32_t keep_value(struct reader *r, int field, const char *value)
+{
+    for (int i = 0; i < r->n_known[field]; i++)
+        if (strcmp(r->known_text[field][i], value) == 0)
+            return r->known[field][i];
+    uint32_t at = (uint32_t)ftello(r->names);
+    fputs(value, r->names);
+    fputc('\0', r->names);
+    if (r->n_known[field] == ASSESSMENT_MAX_VALUES) {
+        for (int i = 0; i < ASSESSMENT_MAX_VALUES; i++)
+            free(r->known_text[field][i]);
+        r->n_known[field] = -1;
+    }
+    if (r->n_known[field] >= 0) {
+        char *copy = strdup(value);
+        if (copy) {
+            r->known_text[field][r->n_known[field]] = copy;
+            r->known[field][r->n_known[field]++] = at;
+        }
+    }
+    return at;
+}
+
+static time_t feature_time(OGRFeatureH feature, int field)
+{
+    int y, mo, d, h, mi, zone;
+    float s;
+    if (field < 0 || !OGR_F_IsFieldSetAndNotNull(feature, field))
+        return (time_t)-1;
+    if (OGR_F_GetFieldAsDateTimeEx(feature, field, &y, &mo, &d, &h, &mi, &s, &zone) && y > 0) {
+        struct tm tm = {.tm_year = y - 1900,
+                        .tm_mon = mo - 1,
+                        .tm_mday = d,
+                        .tm_hour = h,
+                        .tm_min = mi,
+                        .tm_sec = (int)s};
+        return timegm(&tm);
+    }
+    struct tm tm = {0};
+    return strptime(OGR_F_GetFieldAsString(feature, field), "%Y-%m-%dT%H:%M:%S", &tm) ? timegm(&tm)
+                                                                                      : (time_t)-1;
+}
+
+static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTransformationH to_lonlat,
+                         struct building *b, struct err *e)
+{
+    const struct assessment *as = r->as;
+    OGRGeometryH g = OGR_F_StealGeometry(feature);
+    b->geometry = g;
+    b->fid = OGR_F_GetFID(feature);
+    if (g && to_lonlat && OGR_G_Transform(g, to_lonlat) != OGRERR_NONE)
+        return err_set(e, ERR_INPUT, "building %lld cannot be put into degrees", (long long)b->fid);
+    OGREnvelope box = {1, 0, 1, 0}; /* fits no query */
+    if (g && !OGR_G_IsEmpty(g)) {
+        OGR_G_FlattenTo2D(g);
+        OGR_G_GetEnvelope(g, &box);
+    }
+    memcpy(b->box, (double[4]){box.MinX, box.MinY, box.MaxX, box.MaxY}, sizeof b->box);
+    b->p_mille = ASSESSMENT_NO_P;
+    if (r->p_field >= 0 && OGR_F_IsFieldSetAndNotNull(feature, r->p_field)) {
+        double p = OGR_F_GetFieldAsDouble(feature, r->p_field);
+        if (p >= 0 && p <= 1)
+            b->p_mille = (int16_t)lround(p * 1000);
+    }
+    b->updated = feature_time(feature, r->updated_field);
+    for (int k = 0; k < EQUAL_COUNT; k++) {
+        int i = r->equal_field[k];
+        if (i >= 0 && OGR_F_IsFieldSetAndNotNull(feature, i))
+            b->equal[k] = keep_value(r, i, OGR_F_GetFieldAsString(feature, i));
+    }
+    b->text = (size_t)ftello(r->text);
+    fprintf(r->text, "{\"type\":\"Feature\",\"id\":%lld,\"geometry\":", (long long)b->fid);
+    write_geometry(r->text, g);
+    fputs(",\"properties\":{", r->text);
+    for (int i = 0; i < as->n_fields; i++) {
+        if (i)
+            fputc(',', r->text);
+        write_property(r->text, feature, i, &as->field[i]);
+    }
+    fputs("}}", r->text);
+    b->text_size = (size_t)ftello(r->text) - b->text;
+    return true;
+}
+
+static void read_fields(struct reader *r, OGRLayerH layer)
+{
+    struct assessment *as = r->as;
+    OGRFeatureDefnH defn = OGR_L_GetLayerDefn(layer);
+    for (int k = 0; k < EQUAL_COUNT; k++)
+        r->equal_field[k] = -1;
+    r->p_field = r->updated_field = -1;
+    for (int i = 0; i < OGR_FD_GetFieldCount(defn) && i < ASSESSMENT_MAX_FIELDS; i++) {
+        OGRFieldDefnH fd = OGR_FD_GetFieldDefn(defn, i);
+        struct assessment_field *field = &as->field[as->n_fields++];
+        snprintf(field->name, sizeof field->name, "%s", OGR_Fld_GetNameRef(fd));
+        field->type = OGR_Fld_GetType(fd);
+        for (int k = 0; k < EQUAL_COUNT; k++)
+            if (strcmp(field->name, assessment_equal_names[k]) == 0)
+                r->equal_field[k] = i;
+        if (strcmp(field->name, "p_dmg") == 0)
+            r->p_field = i;
+        if (strcmp(field->name, "updated") == 0)
+            r->updated_field = i;
+    }
+}
+
+/* A transformation to longitude and latitude, or NULL when the layer has them already (or says nothing). */
+static OGRCoordinateTransformationH lonlat_transform(OGRLayerH layer)
+{
+    OGRSpatialReferenceH from = OGR_L_GetSpatialRef(layer), to = OSRNewSpatialReference(NULL);
+    OGRCoordinateTransformationH t = NULL;
+    OSRImportFromEPSG(to, 4326);
+    OSRSetAxisMappingStrategy(to, OAMS_TRADITIONAL_GIS_ORDER);
+    if (from) {
+        OSRSetAxisMappingStrategy(from, OAMS_TRADITIONAL_GIS_ORDER);
+        if (!OSRIsSame(from, to))
+            t = OCTNewCoordinateTransformation(from, to);
+    }
+    OSRDestroySpatialReference(to);
+    return t;
+}
+
+static int compare_fid(const void *a, const void *b)
+{
+    int64_t x = ((const struct building *)a)->fid, y = ((const struct building *)b)->fid;
+    return x < y ? -1 : x > y;
+}
+
+static bool read_rows(struct reader *r, OGRLayerH layer, OGRCoordinateTransformationH to_lonlat,
+                      struct err *e)
+{
+    struct assessment *as = r->as;
+    size_t room = 0;
+    OGRFeatureH feature;
+    OGR_L_ResetReading(layer);
+    CPLErrorReset();
+    while ((feature = OGR_L_GetNextFeature(layer)) != NULL) {
+        bool ok = true;
+        if (as->n == room) {
+            room = room ? 2 * room : 1024;
+            ok = mem_grow(&as->building, room, sizeof *as->building, "the buildings", e);
+        }
+        if (ok) {
+            as->building[as->n] = (struct building){0};
+            ok = read_feature(r, feature, to_lonlat, &as->building[as->n++], e);
+        }
+        OGR_F_Destroy(feature);
+        if (!ok)
+            return false;
+    }
+    if (CPLGetLastErrorType() == CE_Failure)
+        return err_set(e, ERR_INPUT, "reading stopped: %s; make the map anew with 'aftermap assess'",
+                       CPLGetLastErrorMsg());
+    if (as->n)
+        qsort(as->building, as->n, sizeof *as->building, compare_fid);
+    return true;
+}
+
+/* Buildings of damage.gpkg into as->building, text and names. */
+static bool read_buildings(struct assessment *as, const char *path, struct err *e)
+{
+    static const char *const drivers[] = {"GPKG", NULL};
+    bool ok = false;
+    OGRCoordinateTransformationH to_lonlat = NULL;
+    struct reader r = {.as = as};
+    GDALDatasetH ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, drivers, NULL, NULL);
+    OGRLayerH layer = ds ? GDALDatasetGetLayerByName(ds, "buildings") : NULL;
+    if (!layer) {
+        err_set(e, ERR_INPUT, "%s is no GeoPackage with a layer 'buildings'; make it with 'aftermap assess'",
+                path);
+        goto out;
+    }
+    r.text = open_memstream(&as->text, &r.text_size);
+    r.names = open_memstream(&as->names, &r.names_size);
+    if (!r.text || !r.names) {
+        err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+        goto out;
+    }
+    fputc('\0', r.names);
+    read_fields(&r, layer);
+    to_lonlat = lonlat_transform(layer);
+    ok = read_rows(&r, layer, to_lonlat, e) || err_prefix(e, "%s", path);
+    bool is_short = ferror(r.text) || ferror(r.names) || ftello(r.names) > (off_t)UINT32_MAX;
+    if (ok && is_short)
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out after %zu buildings", path, as->n);
+out:
+    if (r.text && fclose(r.text) != 0 && ok)
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+    if (r.names && fclose(r.names) != 0 && ok)
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+    for (int i = 0; i < as->n_fields; i++) {
+        for (int k = 0; k < r.n_known[i]; k++) {
+            if (ok && as->field[i].type == OFTString)
+                as->field[i].value[as->field[i].n_values++] = as->names + r.known[i][k];
+            free(r.known_text[i][k]);
+        }
+    }
+    if (to_lonlat)
+        OCTDestroyCoordinateTransformation(to_lonlat);
+    if (ds)
+        GDALClose(ds);
+    return ok;
+}
+
+size_t assessment_find(const struct assessment *as, int64_t fid)
+{
+    size_t lo = 0, hi = as->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (as->building[mid].fid < fid)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* ---- the folder
+ * ------------------------------------------------------------------------------------------------- */
+
+/* The folder's name as an id: letters, digits, '-' and '_' stay. */
+static bool name_ids(struct assessment *as, struct err *e)
+{
+    as->id = mem_strdup(file_base(as->dir), e);
+    if (!as->id)
+        return false;
+    for (char *p = as->id; *p; p++)
+        if (!isalnum((unsigned char)*p) && *p != '-' && *p != '_')
+            *p = '-';
+    if (!*as->id) {
+        free(as->id);
+        as->id = mem_strdup("map", e);
+    }
+    if (!as->id || asprintf(&as->collection_id, "%s.buildings", as->id) < 0) {
+        as->collection_id = NULL;
+        return err_set(e, ERR_RESOURCE, "memory ran out");
+    }
+    return true;
+}
+
+static void add_revision(FILE *f, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) == 0)
+        fprintf(f, "%s %lld %lld.%09ld\n", path, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+                st.st_mtim.tv_nsec);
+}
+
+static const char *text_of(const cJSON *o, const char *name)
+{
+    const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
+    return s ? s : "";
+}
+
+static void open_layer(struct assessment *as, int i, const cJSON *inputs, FILE *revision)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(inputs, tile_layer_names[i]), *item;
+    int n = cJSON_GetArraySize(list), k = 0;
+    const char **path =
+        n > 0 && n <= TILES_MAX_SOURCES ? mem_array((size_t)n, sizeof *path, "paths", NULL) : NULL;
+    if (path)
+        cJSON_ArrayForEach(item, list) if (cJSON_IsString(item)) path[k++] = item->valuestring;
+    for (int j = 0; j < k; j++)
+        add_revision(revision, path[j]);
+    tile_layer_open(&as->layer[i], path, k, false);
+    free(path);
+}
+
+static bool read_run(struct assessment *as, struct err *e)
+{
+    char run_path[4096], map_path[4096], gpkg_path[4096], hex[65];
+    char *text = NULL, *revision = NULL;
+    size_t size = 0, revision_size = 0;
+    cJSON *run = NULL;
+    bool ok = false;
+    if (!file_join(run_path, sizeof run_path, as->dir, "run.json", e) ||
+        !file_join(map_path, sizeof map_path, as->dir, "damage.tif", e) ||
+        !file_join(gpkg_path, sizeof gpkg_path, as->dir, "damage.gpkg", e))
+        return false;
+    text = file_read(run_path, RUN_JSON_MAX_BYTES, &size, e);
+    run = text ? cJSON_ParseWithLength(text, size) : NULL;
+    FILE *f = run ? open_memstream(&revision, &revision_size) : NULL;
+    if (!text)
+        goto out;
+    if (!cJSON_IsObject(run)) {
+        err_set(e, ERR_INPUT, "%s is no JSON object; make the map anew with 'aftermap assess'", run_path);
+        goto out;
+    }
+    if (!f) {
+        err_set(e, ERR_RESOURCE, "memory ran out");
+        goto out;
+    }
+    const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(run, "inputs");
+    open_layer(as, TILE_PRE, inputs, f);
+    open_layer(as, TILE_POST, inputs, f);
+    tile_layer_open(&as->layer[TILE_DAMAGE], (const char *const[]){map_path}, 1, true);
+    add_revision(f, run_path);
+    add_revision(f, map_path);
+    add_revision(f, gpkg_path);
+    snprintf(as->version, sizeof as->version, "%s", text_of(run, "version"));
+    as->title = mem_strdup(*text_of(run, "title") ? text_of(run, "title") : file_base(as->dir), e);
+    ok = as->title != NULL;
+out:
+    if (f && fclose(f) != 0)
+        ok = err_set(e, ERR_RESOURCE, "memory ran out");
+    if (ok) {
+        file_sha256_buffer(revision, revision_size, hex);
+        snprintf(as->revision, sizeof as->revision, "%.32s", hex);
+    }
+    free(revision);
+    free(text);
+    cJSON_Delete(run);
+    return ok;
+}
+
+static void bound_buildings(struct assessment *as)
+{
+    double box[4] = {HUGE_VAL, HUGE_VAL, -HUGE_VAL, -HUGE_VAL};
+    for (size_t i = 0; i < as->n; i++) {
+        const double *b = as->building[i].box;
+        if (b[0] > b[2])
+            continue;
+        box[0] = fmin(box[0], b[0]);
+        box[1] = fmin(box[1], b[1]);
+        box[2] = fmax(box[2], b[2]);
+        box[3] = fmax(box[3], b[3]);
+    }
+    if (box[0] > box[2])
+        memcpy(box, (double[4]){-180, -90, 180, 90}, sizeof box);
+    memcpy(as->box, box, sizeof box);
+}
+
+struct assessment *assessment_open(const char *dir, struct err *e)
+{
+    static const char *const needed[] = {"run.json", "damage.tif", "damage.gpkg"};
+    char path[4096];
+    struct assessment *as = mem_array(1, sizeof *as, "a map", e);
+    if (!as)
+        return NULL;
+    as->dir = realpath(dir, NULL);
+    if (!as->dir || !file_is_dir(as->dir)) {
+        err_set(e, ERR_INPUT, "%s is no folder; give one that 'aftermap assess' made", dir);
+        goto fail;
+    }
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        if (!file_join(path, sizeof path, as->dir, needed[i], e))
+            goto fail;
+        if (!file_exists(path)) {
+            err_set(e, ERR_INPUT, "%s holds no %s; give a folder that 'aftermap assess' made", dir,
+                    needed[i]);
+            goto fail;
+        }
+    }
+    if (!name_ids(as, e) || !read_buildings(as, path, e) || !read_run(as, e))
+        goto fail;
+    bound_buildings(as);
+    return as;
+fail:
+    assessment_close(as);
+    return NULL;
+}
+
+void assessment_close(struct assessment *as)
+{
+    if (!as)
+        return;
+    for (size_t i = 0; i < as->n; i++)
+        OGR_G_DestroyGeometry(as->building[i].geometry);
+    for (int i = 0; i < TILE_LAYERS; i++)
+        tile_layer_close(&as->layer[i]);
+    free(as->building);
+    free(as->text);
+    free(as->names);
+    free(as->dir);
+    free(as->id);
+    free(as->collection_id);
+    free(as->title);
+    free(as);
+}

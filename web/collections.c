@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * collections.c - /collections, one collection, its schema and queryables (OGC API - Common Part 2, Features
+ * Parts 1, 3). */
+#include "web/http.h"
+#include "web/routes.h"
+#include "web/service.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CRS84 "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+
+static cJSON *collection_document(const struct http_request *q, const struct assessment *as)
+{
+    cJSON *doc = cJSON_CreateObject();
+    cJSON_AddStringToObject(doc, "id", as->collection_id);
+    char title[300];
+    snprintf(title, sizeof title, "%.200s: buildings", as->title);
+    cJSON_AddStringToObject(doc, "title", title);
+    cJSON_AddStringToObject(doc, "description", "Buildings with the damage read from a pair of images.");
+    cJSON *spatial = cJSON_AddObjectToObject(cJSON_AddObjectToObject(doc, "extent"), "spatial");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(spatial, "bbox"), cJSON_CreateDoubleArray(as->box, 4));
+    cJSON_AddStringToObject(spatial, "crs", CRS84);
+    cJSON_AddStringToObject(doc, "itemType", "feature");
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(doc, "crs"), cJSON_CreateString(CRS84));
+    cJSON_AddStringToObject(doc, "storageCrs", CRS84);
+    cJSON *links = cJSON_AddArrayToObject(doc, "links");
+    const char *id = as->collection_id;
+    http_link(links, q, "self", HTTP_JSON, "This document", "/collections/%s", id);
+    http_link(links, q, "items", HTTP_GEOJSON, "Buildings as GeoJSON", "/collections/%s/items", id);
+    http_link(links, q, "describedby", HTTP_SCHEMA, "Schema", "/collections/%s/schema", id);
+    http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/queryables", HTTP_SCHEMA, "Queryables",
+              "/collections/%s/queryables", id);
+    http_link(links, q, "related", HTTP_JSON, "The map with its layers and files", "/assessments/%s", as->id);
+    http_link(links, q, "enclosure", "application/geopackage+sqlite3", "All buildings as GeoPackage",
+              "/assessments/%s/exports/damage.gpkg", as->id);
+    return doc;
+}
+
+void collections_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                     struct http_reply *a)
+{
+    (void)arg;
+    cJSON *doc = cJSON_CreateObject();
+    http_link(cJSON_AddArrayToObject(doc, "links"), q, "self", HTTP_JSON, "This document", "/collections");
+    cJSON *list = cJSON_AddArrayToObject(doc, "collections");
+    for (int i = 0; i < s->n; i++)
+        cJSON_AddItemToArray(list, collection_document(q, s->assessment[i]));
+    http_reply_json(a, HTTP_JSON, doc);
+    http_reply_validate(q, a);
+}
+
+void collection_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                    struct http_reply *a)
+{
+    const struct assessment *as = service_collection(s, q, arg[0], a);
+    if (!as)
+        return;
+    http_reply_json(a, HTTP_JSON, collection_document(q, as));
+    http_reply_validate(q, a);
+}
+
+static const char *json_type(OGRFieldType type)
+{
+    switch (type) {
+    case OFTInteger:
+    case OFTInteger64:
+        return "integer";
+    case OFTReal:
+        return "number";
+    default:
+        return "string";
+    }
+}
+
+static bool is_queryable(const char *name)
+{
+    for (int k = 0; k < EQUAL_COUNT; k++)
+        if (strcmp(name, assessment_equal_names[k]) == 0)
+            return true;
+    return false;
+}
+
+static cJSON *schema_document(const struct http_request *q, const struct assessment *as, bool only_queryable)
+{
+    cJSON *doc = cJSON_CreateObject();
+    char id[512];
+    snprintf(id, sizeof id, "%s/collections/%s/%s", q->base, as->collection_id,
+             only_queryable ? "queryables" : "schema");
+    cJSON_AddStringToObject(doc, "$schema", "https://json-schema.org/draft/2020-12/schema");
+    cJSON_AddStringToObject(doc, "$id", id);
+    cJSON_AddStringToObject(doc, "type", "object");
+    cJSON_AddStringToObject(doc, "title", as->title);
+    cJSON *properties = cJSON_AddObjectToObject(doc, "properties");
+    if (!only_queryable) {
+        cJSON *g = cJSON_AddObjectToObject(properties, "geometry");
+        cJSON_AddStringToObject(g, "x-ogc-role", "primary-geometry");
+        cJSON_AddStringToObject(g, "format", "geometry-any");
+    }
+    for (int i = 0; i < as->n_fields; i++) {
+        const struct assessment_field *field = &as->field[i];
+        if (only_queryable && !is_queryable(field->name))
+            continue;
+        cJSON *p = cJSON_AddObjectToObject(properties, field->name);
+        cJSON_AddStringToObject(p, "title", field->name);
+        cJSON_AddStringToObject(p, "type", json_type(field->type));
+        if (field->type == OFTDateTime)
+            cJSON_AddStringToObject(p, "format", "date-time");
+        if (field->n_values && is_queryable(field->name))
+            cJSON_AddItemToObject(p, "enum", cJSON_CreateStringArray(field->value, field->n_values));
+    }
+    cJSON_AddBoolToObject(doc, "additionalProperties", false);
+    return doc;
+}
+
+static void schema_reply(const struct service *s, const struct http_request *q, const char *id,
+                         bool only_queryable, struct http_reply *a)
+{
+    const struct assessment *as = service_collection(s, q, id, a);
+    if (!as)
+        return;
+    http_reply_json(a, q->type, schema_document(q, as, only_queryable));
+    http_reply_validate(q, a);
+}
+
+void schema_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                struct http_reply *a)
+{
+    schema_reply(s, q, arg[0], false, a);
+}
+
+void queryables_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                    struct http_reply *a)
+{
+    schema_reply(s, q, arg[0], true, a);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * exports.c - /assessments: what a map offers, and its files by byte range (RFC 9110, 14). The names are a
+ * fixed list, so no request ever becomes part of a path. */
+#include "web/http.h"
+#include "web/routes.h"
+#include "web/service.h"
+
+#include "models/base/file.h"
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name, *type, *title;
+} exports[] = {
+    {"damage.tif", "image/tiff; application=geotiff; profile=cloud-optimized", "Damage classes as GeoTIFF"},
+    {"prob.tif", "image/tiff; application=geotiff; profile=cloud-optimized", "Probabilities as GeoTIFF"},
+    {"damage.gpkg", "application/geopackage+sqlite3", "Buildings as GeoPackage"},
+    {"damage.geojson", "application/geo+json", "Buildings as GeoJSON"},
+    {"damage.csv", "text/csv; charset=utf-8", "Buildings as CSV"},
+    {"run.json", "application/json", "How the map was made"},
+};
+enum { N_EXPORTS = sizeof exports / sizeof *exports };
+
+static cJSON *assessment_document(const struct http_request *q, const struct assessment *as)
+{
+    char path[4096];
+    cJSON *doc = cJSON_CreateObject();
+    cJSON_AddStringToObject(doc, "id", as->id);
+    cJSON_AddStringToObject(doc, "title", as->title);
+    cJSON_AddStringToObject(doc, "collection", as->collection_id);
+    cJSON_AddNumberToObject(doc, "buildings", (double)as->n);
+    cJSON_AddItemToObject(doc, "bbox", cJSON_CreateDoubleArray(as->box, 4));
+    cJSON_AddStringToObject(doc, "revision", as->revision);
+    if (*as->version)
+        cJSON_AddStringToObject(doc, "version", as->version);
+    cJSON *layers = cJSON_AddArrayToObject(doc, "layers");
+    for (int i = 0; i < TILE_LAYERS; i++) {
+        const struct tile_layer *l = &as->layer[i];
+        cJSON *layer = cJSON_CreateObject();
+        cJSON_AddStringToObject(layer, "id", tile_layer_names[i]);
+        cJSON_AddBoolToObject(layer, "available", l->n > 0);
+        if (l->n == 0)
+            cJSON_AddStringToObject(layer, "reason", l->why);
+        if (*l->date)
+            cJSON_AddStringToObject(layer, "date", l->date);
+        cJSON_AddItemToArray(layers, layer);
+    }
+    cJSON *links = cJSON_AddArrayToObject(doc, "links");
+    http_link(links, q, "self", HTTP_JSON, "This document", "/assessments/%s", as->id);
+    http_link(links, q, "collection", HTTP_JSON, "The buildings", "/collections/%s", as->collection_id);
+    for (int i = 0; i < TILE_LAYERS; i++)
+        if (as->layer[i].n)
+            http_link(links, q, "tilejson", HTTP_JSON, tile_layer_names[i], "/tiles/%s/%s/tilejson.json",
+                      as->id, tile_layer_names[i]);
+    for (int i = 0; i < N_EXPORTS; i++)
+        if (file_join(path, sizeof path, as->dir, exports[i].name, NULL) && file_exists(path))
+            http_link(links, q, "enclosure", exports[i].type, exports[i].title, "/assessments/%s/exports/%s",
+                      as->id, exports[i].name);
+    return doc;
+}
+
+void assessments_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                     struct http_reply *a)
+{
+    (void)arg;
+    cJSON *doc = cJSON_CreateObject();
+    http_link(cJSON_AddArrayToObject(doc, "links"), q, "self", HTTP_JSON, "This document", "/assessments");
+    cJSON *list = cJSON_AddArrayToObject(doc, "assessments");
+    for (int i = 0; i < s->n; i++)
+        cJSON_AddItemToArray(list, assessment_document(q, s->assessment[i]));
+    http_reply_json(a, HTTP_JSON, doc);
+    http_reply_validate(q, a);
+}
+
+void assessment_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                    struct http_reply *a)
+{
+    const struct assessment *as = service_assessment(s, q, arg[0], a);
+    if (!as)
+        return;
+    http_reply_json(a, HTTP_JSON, assessment_document(q, as));
+    http_reply_validate(q, a);
+}
+
+void export_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                struct http_reply *a)
+{
+    char path[4096], etag[64];
+    struct stat st;
+    int i = 0;
+    const struct assessment *as = service_assessment(s, q, arg[0], a);
+    if (!as)
+        return;
+    while (i < N_EXPORTS && strcmp(exports[i].name, arg[1]) != 0)
+        i++;
+    if (i == N_EXPORTS || !file_join(path, sizeof path, as->dir, exports[i].name, NULL)) {
+        http_problem(q, a, 404, NULL, "this map has no such file");
+        return;
+    }
+    a->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (a->fd < 0 || fstat(a->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        http_problem(q, a, 404, NULL, "this map has no %s", exports[i].name);
+        return;
+    }
+    snprintf(etag, sizeof etag, "\"%" PRIx64 "-%" PRIx64 "-%lx\"", (uint64_t)st.st_size,
+             (uint64_t)st.st_mtim.tv_sec, (unsigned long)st.st_mtim.tv_nsec);
+    http_reply_header(a, "Accept-Ranges", "bytes");
+    http_reply_header(a, "Cache-Control", "no-cache");
+    if (http_reply_tagged(q, a, etag))
+        return;
+    /* A range of another version than the client has seen would splice two files: If-Range sends the whole
+     * then. */
+    const char *range = http_header(q, "Range"), *if_range = http_header(q, "If-Range");
+    if (if_range && strcmp(if_range, etag) != 0)
+        range = NULL;
+    uint64_t size = (uint64_t)st.st_size;
+    enum http_range kind = http_range_parse(range, size, &a->offset, &a->length);
+    if (kind == HTTP_RANGE_UNSATISFIABLE) {
+        http_problem(q, a, 416, NULL, "%s has %" PRIu64 " bytes; the range lies outside", exports[i].name,
+                     size);
+        http_reply_header(a, "Content-Range", "bytes */%" PRIu64, size);
+        return;
+    }
+    a->status = kind == HTTP_RANGE_PART ? 206 : 200;
+    a->type = exports[i].type;
+    if (kind == HTTP_RANGE_PART)
+        http_reply_header(a, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, a->offset,
+                          a->offset + a->length - 1, size);
+    http_reply_header(a, "Content-Disposition", "attachment; filename=\"%s-%s\"", as->id, exports[i].name);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * http.h - one request and its reply, apart from any HTTP library: target decoding, query parameters, content
+ * negotiation, byte ranges, and replies built from documents, bytes or files. serve.c is the only file that
+ * knows libmicrohttpd.
+ *
+ * A target is cut at '/' before its parts are percent-decoded, so an encoded slash never changes the route; a
+ * decoded part may not hold control characters, be "." or "..", or be invalid UTF-8. Names and values of the
+ * query obey the same rules.
+ *
+ * Ownership: a request owns what its pointers show; a reply owns its body and descriptor until serve.c takes
+ * them. Threads: a request and its reply belong to one thread. */
+#ifndef AM_HTTP_H
+#define AM_HTTP_H
+
+#include "models/base/err.h"
+#include <cJSON.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    HTTP_MAX_TARGET = 4096, /* bytes of path and query; longer ones get 414 */
+    HTTP_MAX_PARTS = 8,     /* path segments */
+    HTTP_MAX_PARAMS = 32,
+    HTTP_MAX_HEADERS = 12
+};
+
+#define HTTP_JSON "application/json"
+#define HTTP_GEOJSON "application/geo+json"
+#define HTTP_OPENAPI "application/vnd.oai.openapi+json;version=3.0"
+#define HTTP_SCHEMA "application/schema+json"
+#define HTTP_PROBLEM "application/problem+json"
+#define HTTP_HTML "text/html; charset=utf-8"
+
+struct http_param {
+    const char *name, *value;
+};
+
+struct http_request {
+    char id[40];    /* X-Request-Id */
+    char base[320]; /* scheme, host and port of absolute links, no slash at the end */
+    bool is_head;
+    const char *type;           /* negotiated media type; NULL when the route has just its own */
+    char *part[HTTP_MAX_PARTS]; /* decoded path segments; a slash at the end adds none */
+    int n_parts;
+    struct http_param param[HTTP_MAX_PARAMS];
+    int n_params;
+    char *text;                                               /* storage of part[] and param[] */
+    const char *(*header)(const void *ctx, const char *name); /* NULL: not sent */
+    const void *header_ctx;
+};
+
+struct http_reply {
+    int status;
+    const char *type;  /* static text; NULL: no body */
+    char *body;        /* heap, [size] */
+    const void *fixed; /* or bytes that outlive the server's answer, [size] */
+    size_t size;
+    int fd; /* or a file, sent from offset; -1: none */
+    uint64_t offset, length;
+    struct {
+        const char *name;
+        char value[360];
+    } header[HTTP_MAX_HEADERS];
+    int n_headers;
+};
+
+/* Decodes a raw target ("/a/b%20c?x=1"). False with ERR_INPUT: the message says what is wrong with it. */
+bool http_request_parse(struct http_request *q, const char *target, struct err *e);
+void http_request_free(struct http_request *q);
+const char *http_header(const struct http_request *q, const char *name);
+const char *http_param(const struct http_request *q, const char *name); /* NULL: not given */
+
+/* Picks among the offered media types by f= (`names`, such as "json") or else by Accept; the first offer wins
+ * ties. -1: none is acceptable, and the reply already says so (406, or 400 for an unknown f). */
+int http_negotiate(const struct http_request *q, const char *const *types, const char *const *names, int n,
+                   struct http_reply *a);
+
+enum http_range { HTTP_RANGE_WHOLE, HTTP_RANGE_PART, HTTP_RANGE_UNSATISFIABLE };
+/* One byte range of RFC 9110; several ranges, other units or nonsense mean the whole file, as the RFC allows.
+ */
+enum http_range http_range_parse(const char *value, uint64_t size, uint64_t *first, uint64_t *length);
+
+/* True when an If-None-Match value holds the tag (weak comparison) or is "*". */
+bool http_etag_matches(const char *header, const char *etag);
+
+void http_reply_init(struct http_reply *a);
+void http_reply_free(struct http_reply *a);
+void http_reply_header(struct http_reply *a, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Takes the body, which may be NULL when memory ran out: then the reply becomes a 507. */
+void http_reply_body(struct http_reply *a, int status, const char *type, char *body, size_t size);
+/* Prints and frees the document. */
+void http_reply_json(struct http_reply *a, const char *type, cJSON *doc);
+/* Adds an ETag made of the body's digest and answers 304 where the client has it already. */
+void http_reply_validate(const struct http_request *q, struct http_reply *a);
+/* The same with a tag known beforehand; true when the reply is now a complete 304. */
+bool http_reply_tagged(const struct http_request *q, struct http_reply *a, const char *etag);
+
+/* RFC 9457 problem documents. `parameter` (NULL: none) names the query parameter at fault. Replaces what the
+ * reply held. */
+void http_problem(const struct http_request *q, struct http_reply *a, int status, const char *parameter,
+                  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+const char *http_status_text(int status);
+
+/* A link object {rel, type, title, href} added to an array; href is base + the printed path. */
+void http_link(cJSON *links, const struct http_request *q, const char *rel, const char *type,
+               const char *title, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
+/* Percent-encodes into out (cut when too small; sized 3 n + 1 it never is). */
+void http_encode(const char *s, char *out, size_t out_size);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * landing.c - the entry point, the page's files, conformance and health. */
+#include "web/http.h"
+#include "web/page.h"
+#include "web/routes.h"
+#include "web/service.h"
+
+#include "models/base/file.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char no_page[] =
+    "<!DOCTYPE html><html lang=\"en\"><head><meta "
+    "charset=\"utf-8\"><title>aftermap</title></head><body><main>"
+    "<h1>aftermap</h1><p>This program was built without its map page (AM_UI=OFF). "
+    "The data is here: <a href=\"/api.html\">interface</a>, <a href=\"/collections\">collections</a>, "
+    "<a href=\"/assessments\">maps and downloads</a>.</p></main></body></html>\n";
+
+/* gzip where the client takes it, else inflated; 304 by the digest of the embedded bytes. */
+static void page_reply(const struct http_request *q, struct http_reply *a, const char *name)
+{
+    const struct page_file *file = page_find(name);
+    const char *encodings = http_header(q, "Accept-Encoding");
+    if (!file && strcmp(name, "index.html") == 0) {
+        a->status = 200;
+        a->type = HTTP_HTML;
+        a->fixed = no_page;
+        a->size = sizeof no_page - 1;
+        http_reply_validate(q, a);
+        return;
+    }
+    if (!file) {
+        http_problem(q, a, 404, NULL, "the page has no such file");
+        return;
+    }
+    bool is_gzip = encodings && strstr(encodings, "gzip") && !strstr(encodings, "gzip;q=0,") &&
+                   !strstr(encodings, "gzip;q=0 ");
+    if (is_gzip) {
+        a->status = 200;
+        a->type = file->type;
+        a->fixed = file->gzip;
+        a->size = file->size;
+    } else {
+        size_t size = 0;
+        char *text = page_inflate(file, &size);
+        http_reply_body(a, 200, file->type, text, size);
+    }
+    http_reply_validate(q, a);
+    if (is_gzip && a->status == 200)
+        http_reply_header(a, "Content-Encoding", "gzip");
+    http_reply_header(a, "Vary", "Accept, Accept-Encoding");
+}
+
+void asset_get(const struct service *s, const struct http_request *q, const char *const *arg,
+               struct http_reply *a)
+{
+    (void)s;
+    page_reply(q, a, arg[0]);
+}
+
+void landing_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                 struct http_reply *a)
+{
+    (void)s;
+    (void)arg;
+    if (strcmp(q->type, HTTP_HTML) == 0) {
+        page_reply(q, a, "index.html");
+        return;
+    }
+    cJSON *doc = cJSON_CreateObject();
+    cJSON_AddStringToObject(doc, "title", "aftermap");
+    cJSON_AddStringToObject(doc, "description",
+                            "Damage maps from pairs of images before and after a disaster.");
+    cJSON *links = cJSON_AddArrayToObject(doc, "links");
+    http_link(links, q, "self", HTTP_JSON, "This document", "/");
+    http_link(links, q, "alternate", "text/html", "The map page", "/?f=html");
+    http_link(links, q, "service-desc", HTTP_OPENAPI, "The interface as OpenAPI 3.0", "/api");
+    http_link(links, q, "service-doc", "text/html", "The interface to read", "/api.html");
+    http_link(links, q, "conformance", HTTP_JSON, "Conformance classes", "/conformance");
+    http_link(links, q, "data", HTTP_JSON, "Feature collections", "/collections");
+    http_link(links, q, "related", HTTP_JSON, "Maps with layers and files", "/assessments");
+    http_reply_json(a, HTTP_JSON, doc);
+    http_reply_validate(q, a);
+    http_reply_header(a, "Vary", "Accept, Accept-Encoding");
+}
+
+/* Only what holds: the tests of tests/http walk each of these. */
+void conformance_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                     struct http_reply *a)
+{
+    static const char *const classes[] = {
+        "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core",
+        "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections",
+        "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
+        "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
+        "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/oas30",
+        "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables",
+        "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables-query-parameters",
+    };
+    (void)s;
+    (void)arg;
+    cJSON *doc = cJSON_CreateObject();
+    cJSON_AddItemToObject(doc, "conformsTo",
+                          cJSON_CreateStringArray(classes, sizeof classes / sizeof *classes));
+    http_reply_json(a, HTTP_JSON, doc);
+    http_reply_validate(q, a);
+}
+
+void health_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                struct http_reply *a)
+{
+    static const char ok[] = "{\"status\":\"ok\"}";
+    (void)s;
+    (void)q;
+    (void)arg;
+    a->status = 200;
+    a->type = HTTP_JSON;
+    a->fixed = ok;
+    a->size = sizeof ok - 1;
+    http_reply_header(a, "Cache-Control", "no-store");
+}
+
+void ready_get(const struct service *s, const struct http_request *q, const char *const *arg,
+               struct http_reply *a)
+{
+    static const char *const needed[] = {"damage.tif", "damage.gpkg"};
+    char path[4096];
+    for (int i = 0; i < s->n; i++) {
+        for (int k = 0; k < 2; k++) {
+            if (!file_join(path, sizeof path, s->assessment[i]->dir, needed[k], NULL) || !file_exists(path)) {
+                http_problem(q, a, 503, NULL, "map %s has lost its %s", s->assessment[i]->id, needed[k]);
+                http_reply_header(a, "Retry-After", "30");
+                return;
+            }
+        }
+    }
+    health_get(s, q, arg, a);
+}
