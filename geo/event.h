@@ -56,6 +56,7 @@ struct event {
     size_t n;
     struct event_building *building; /* [n] in fid order */
     size_t n_chips;          /* pages */
+    struct chips *chips;     /* the open chip store (chips.h) */
 };
 
 /* Opens and checks an event folder (index in memory, chips stay on disk). NULL with a sentence naming the file. */
@@ -70,7 +71,7 @@ bool event_read_chips(struct event *ev, const int64_t *pages, size_t n, uint8_t 
 bool event_load_imageset(struct event *ev, int cut, size_t max_items, uint64_t seed, struct imageset *set,
                          const struct progress *p, struct err *e);
 
-/* "folder:DIR": one sub-folder a class, any image GDAL reads, all of one size; classes in name order. */
+/* dir, with or without "folder:" before it: one sub-folder a class, any image GDAL reads, all of one size; classes in name order. */
 bool event_load_folder(struct imageset *set, const char *dir, double test_share, uint64_t seed,
                        const struct progress *p, struct err *e);
 
@@ -78,6 +79,7 @@ bool event_load_folder(struct imageset *set, const char *dir, double test_share,
 const char *event_level_name(int level);                 /* "none".."destroyed", "unknown" for -1 */
 bool event_level_parse(const char *name, int *level);    /* the scale's own names and "unknown" */
 bool event_reason_known(const char *reason);
+const char *event_reason_text(const char *reason); /* the same text in static storage; NULL when not known; "" is "" */
 
 /* Registers just the GDAL/OGR drivers aftermap needs; call once. `all` registers every driver (command line only: never in
  * the server, where a VRT named x.tif would read any file). Installs a quiet error handler. */
