@@ -240,15 +240,13 @@ INLINE void resample_body(const struct plane *p, const v4 *pad, const struct aug
             v4 sum[MAX_VECTORS];
             for (int k = 0; k < nv; k++)
                 sum[k] = w00 * n[k] + w01 * n[nv + k] + w10 * s[k] + w11 * s[nv + k];
-            const float weight = sum[nv - 1][3];
-            if (weight >= 0.5f) {
-                const v4 scale = splat(1.0f / weight);
-                for (int k = 0; k < nv; k++)
-                    out[k] = sum[k] * scale * p->band[k] + p->last[k];
-            } else {
-                for (int k = 0; k < nv; k++)
-                    out[k] = splat(0.0f);
-            }
+            /* No branch: at the edges of a hole it would be mispredicted every other pixel. */
+            const v4 weight = splat(sum[nv - 1][3]), one = splat(1.0f);
+            const v4i some = weight >= splat(0.5f);
+            const v4 valid = (v4)((v4i)one & some);
+            const v4 scale = valid / (v4)(((v4i)weight & some) | ((v4i)one & ~some));
+            for (int k = 0; k < nv; k++)
+                out[k] = sum[k] * scale * p->band[k] + p->last[k] * valid;
         }
     }
 }
