@@ -33,39 +33,41 @@ static inline px4 px4_mix(px4 a, px4 b, float t)
     return a + (b - a) * t;
 }
 
-enum scene_stream { /* random streams, RNG_SCENE + k */
-                    STREAM_SALT = RNG_SCENE,
-                    STREAM_SENSOR,
-                    STREAM_STREETS,
-                    STREAM_BLOCKS,
-                    STREAM_HOUSES,
-                    STREAM_TREES,
-                    STREAM_CARS,
-                    STREAM_DISASTER,
-                    STREAM_DAMAGE,
-                    STREAM_WRECK,
-                    STREAM_CLOUDS,
-                    STREAM_OUTLINES
+/* Random streams, RNG_SCENE + k. */
+enum scene_stream {
+    STREAM_SALT = RNG_SCENE,
+    STREAM_SENSOR,
+    STREAM_STREETS,
+    STREAM_BLOCKS,
+    STREAM_HOUSES,
+    STREAM_TREES,
+    STREAM_CARS,
+    STREAM_DISASTER,
+    STREAM_DAMAGE,
+    STREAM_WRECK,
+    STREAM_CLOUDS,
+    STREAM_OUTLINES
 };
 
-enum scene_salt { /* one number per texture */
-                  SALT_WARP_U,
-                  SALT_WARP_V,
-                  SALT_URBAN,
-                  SALT_GROUND,
-                  SALT_GRAIN,
-                  SALT_ROAD,
-                  SALT_ROOF,
-                  SALT_TREE,
-                  SALT_HIT,
-                  SALT_STREWN,
-                  SALT_FIRE,
-                  SALT_SHIFT_X,
-                  SALT_SHIFT_Y,
-                  SALT_HAZE,
-                  SALT_CLOUD,
-                  SALT_NOISE,
-                  SALT_COUNT
+/* One number per texture. */
+enum scene_salt {
+    SALT_WARP_U,
+    SALT_WARP_V,
+    SALT_URBAN,
+    SALT_GROUND,
+    SALT_GRAIN,
+    SALT_ROAD,
+    SALT_ROOF,
+    SALT_TREE,
+    SALT_HIT,
+    SALT_STREWN,
+    SALT_FIRE,
+    SALT_SHIFT_X,
+    SALT_SHIFT_Y,
+    SALT_HAZE,
+    SALT_CLOUD,
+    SALT_NOISE,
+    SALT_COUNT
 };
 
 enum scene_event { SCENE_TORNADO, SCENE_WILDFIRE, SCENE_MIXED };
@@ -126,7 +128,7 @@ struct part {
 };
 
 enum house_note { NOTE_STANDING, NOTE_NEW, NOTE_GONE, NOTE_SITE, NOTE_REROOFED };
-enum wreck_style { WRECK_PILE, WRECK_WALLS, WRECK_SLAB, WRECK_ASH };
+enum wreck_style { WRECK_PILE, WRECK_WALLS, WRECK_SLAB, WRECK_FOLDED, WRECK_ASH };
 
 struct house {
     float x, y, cs, sn, radius;

@@ -77,6 +77,7 @@ void canvas_shade_hull(struct canvas *c, float (*points)[2], int n, float alpha,
 /* Painters: scene_ground.c, scene_house.c, scene_wreck.c, scene_plants.c. Called in this order by
  * canvas_paint(). */
 void canvas_paint(struct canvas *c);
+bool ground_is_street(const struct scene *s, float x, float y);
 void paint_ground(struct canvas *c);
 void paint_yards(struct canvas *c);
 void paint_cars(struct canvas *c);

@@ -13,7 +13,7 @@
 static void plan_tracks(struct scene *s, struct rng *r)
 {
     float w = (float)s->o.size_m[0], h = (float)s->o.size_m[1], side = fminf(w, h);
-    float width = fminf(330.0f, 0.26f * side);
+    float width = fminf(330.0f, 0.24f * side);
     /* long scenes get several tracks side by side, some 3 km apart */
     s->n_tracks = (int)fminf(8.0f, fmaxf(1.0f, floorf(h / 2600.0f + 0.5f)));
     for (int k = 0; k < s->n_tracks; k++) {
@@ -42,7 +42,7 @@ void damage_plan(struct scene *s)
     if (s->o.event != SCENE_WILDFIRE)
         plan_tracks(s, &r);
     if (s->o.event != SCENE_TORNADO)
-        s->fire_level = 0.48f;
+        s->fire_level = 0.53f;
     if (s->o.event == SCENE_MIXED) { /* fires in the south-east half, the track in the rest */
         s->fire_from[0] = 1.0f / (float)s->o.size_m[0];
         s->fire_from[1] = 1.0f / (float)s->o.size_m[1];
@@ -70,9 +70,15 @@ float damage_wind(const struct scene *s, float x, float y)
 
 float damage_strewn(const struct scene *s, float x, float y)
 {
+    if (!s->n_tracks)
+        return 0;
     float patch = noise_octaves(x / 45, y / 45, 2, s->salt[SALT_STREWN]);
-    float wind = s->n_tracks ? damage_wind(s, x, y) : 0.0f;
-    return noise_clamp(noise_step(0.04f, 0.55f, wind) * (0.15f + 1.5f * noise_step(0.25f, 0.85f, patch)));
+    float wind = damage_wind(s, x, y);
+    float far =
+        noise_step(0.52f, 0.66f,
+                   noise_octaves(x / 130, y / 130, 2, s->salt[SALT_STREWN] + 1)); /* fallen out of the sky */
+    wind = fmaxf(wind, 0.3f * far);
+    return noise_clamp(noise_step(0.02f, 0.45f, wind) * (0.06f + 1.4f * noise_step(0.30f, 0.80f, patch)));
 }
 
 float damage_fire(const struct scene *s, float x, float y)
@@ -86,13 +92,13 @@ float damage_fire(const struct scene *s, float x, float y)
 
 static uint8_t grade_wind(struct rng *r, float wind)
 {
-    float luck = 0.17f * (float)rng_normal(r);
-    if (rng_below(r, 100) < 10)
+    float luck = 0.31f * (float)rng_normal(r);
+    if (rng_below(r, 100) < 18)
         return LEVEL_NONE; /* spared */
-    if (rng_below(r, 1000) < 35)
+    if (rng_below(r, 1000) < 90)
         return (uint8_t)(1 + rng_below(r, 3)); /* a gust or a falling tree, anywhere */
     float at = wind + luck;
-    return at < 0.30f ? LEVEL_NONE : at < 0.44f ? LEVEL_MINOR : at < 0.60f ? LEVEL_MAJOR : LEVEL_DESTROYED;
+    return at < 0.38f ? LEVEL_NONE : at < 0.52f ? LEVEL_MINOR : at < 0.76f ? LEVEL_MAJOR : LEVEL_DESTROYED;
 }
 
 static uint8_t grade_fire(struct rng *r, float fire)
@@ -121,7 +127,11 @@ void damage_house(struct scene *s, struct house *h, uint64_t index)
     if (h->note == NOTE_GONE || h->note == NOTE_SITE)
         h->level = LEVEL_NONE; /* nothing there to damage, or a site whose state no analyst could call */
     uint32_t style = rng_below(&r, 100);
-    h->style = h->fire ? WRECK_ASH : style < 45 ? WRECK_PILE : style < 78 ? WRECK_WALLS : WRECK_SLAB;
+    h->style = h->fire      ? WRECK_ASH
+               : style < 28 ? WRECK_PILE
+               : style < 52 ? WRECK_WALLS
+               : style < 66 ? WRECK_SLAB
+                            : WRECK_FOLDED;
     h->tarps =
         h->level == LEVEL_MINOR && !h->fire && rng_below(&r, 100) < 45 ? (uint8_t)(1 + rng_below(&r, 3)) : 0;
     if (h->level == LEVEL_MAJOR && !h->fire && rng_below(&r, 100) < 15)

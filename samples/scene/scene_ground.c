@@ -75,8 +75,8 @@ static px4 garden(const struct canvas *c, const struct block *b, const struct to
     float lot = (u1 - u0) / b->n_lots, at = (q->u - u0) / lot;
     int k = (int)floorf(at), side = q->v > 0.5f * (t->v[j] + t->v[j + 1]);
     uint32_t h = noise_hash(k, side + 2 * c->date, b->hash), steady = noise_hash(k, side, b->hash);
-    float care = 0.6f * noise_unit(steady) + 0.4f * noise_unit(h);
-    float vigor = 0.35f * q->slow + 0.3f * q->mid + 0.5f * (care - 0.15f);
+    float care = 0.5f * noise_unit(steady) + 0.5f * noise_unit(h);
+    float vigor = 0.35f * q->slow + 0.3f * q->mid + 0.9f * (care - 0.3f);
     px4 g = grass(c->d, vigor) * (0.85f + 0.30f * q->fine);
     float bare = noise_step(0.66f, 0.8f,
                             q->mid + 0.18f * (q->fine - 0.5f) + 0.16f * (noise_unit(noise_mix(h)) - 0.6f));
@@ -142,18 +142,30 @@ static px4 street(const struct canvas *c, px4 ground, float edge, float half, ui
 static px4 scar(const struct canvas *c, px4 ground, const struct spot *q, float strewn, float fire)
 {
     if (fire > 0) {
-        px4 ash = px4_of(0.29f, 0.265f, 0.24f, 0.26f) * (0.75f + 0.4f * q->fine + 0.5f * (q->mid - 0.4f));
+        px4 ash = px4_mix(px4_of(0.25f, 0.235f, 0.22f, 0.24f), px4_of(0.40f, 0.34f, 0.28f, 0.32f), q->slow) *
+                  (0.75f + 0.4f * q->fine + 0.5f * (q->mid - 0.4f));
         ground = px4_mix(ground, ash, fire * noise_step(0.10f, 0.5f, q->slow * 0.5f + q->mid * 0.6f));
     }
     if (strewn > 0) {
         px4 mud = px4_of(0.39f, 0.345f, 0.28f, 0.34f) * (0.8f + 0.4f * q->fine);
-        ground = px4_mix(ground, mud, 0.5f * strewn * noise_step(0.25f, 0.7f, q->mid));
+        ground = px4_mix(ground, mud, 0.35f * strewn * noise_step(0.25f, 0.7f, q->mid));
         uint32_t h = noise_hash((int32_t)floorf(q->x / 0.55f), (int32_t)floorf(q->y / 0.55f),
                                 c->s->salt[SALT_STREWN] + 3);
-        if (noise_unit(h) < 0.20f * strewn * strewn * q->mid * 2)
-            ground = px4_mix(ground, wreck_piece_color(noise_mix(h), false), 0.75f);
+        float clump = noise_octaves(q->x / 7, q->y / 7, 2, c->s->salt[SALT_STREWN] + 37);
+        if (noise_unit(h) < 0.30f * strewn * noise_step(0.40f, 0.7f, clump))
+            ground = px4_mix(ground, wreck_piece_color(noise_mix(h), false), 0.65f);
     }
     return ground;
+}
+
+bool ground_is_street(const struct scene *s, float x, float y)
+{
+    float u, v, half;
+    uint32_t line;
+    int i, j;
+    town_to_streets(s, x, y, &u, &v);
+    const struct block *b = town_block(s, u, v, &i, &j);
+    return b && street_edge(&s->town, b, i, j, u, v, &half, &line) < 0;
 }
 
 void paint_ground(struct canvas *c)
@@ -178,11 +190,13 @@ void paint_ground(struct canvas *c)
         int i, j;
         const struct block *b = town_block(s, q.u, q.v, &i, &j);
         bool homes = b && b->kind == BLOCK_HOMES;
+        float swept = 1;
         px4 g = homes ? garden(c, b, t, i, j, &q) : open_land(c, b, &q);
         if (b) {
             float half;
             uint32_t line;
             float edge = street_edge(t, b, i, j, q.u, q.v, &half, &line);
+            swept = edge < 0 ? 0.2f : 1.0f; /* streets are cleared first */
             if (edge < 4)
                 g = street(c, g, edge, half, line, homes || b->kind == BLOCK_SHOPS, &q);
         }
@@ -195,7 +209,7 @@ void paint_ground(struct canvas *c)
                               px4_of(strewn[cy + 1][cx] + (strewn[cy + 1][cx + 1] - strewn[cy + 1][cx]) * tx,
                                      fire[cy + 1][cx] + (fire[cy + 1][cx + 1] - fire[cy + 1][cx]) * tx, 0, 0),
                               ty);
-            g = scar(c, g, &q, top[0], top[1]);
+            g = scar(c, g, &q, swept * top[0], swept * top[1]);
         }
         c->color[k] = g;
     }

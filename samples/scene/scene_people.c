@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { LOTS_A_BLOCK = 64, TREES_A_LOT = 7 };
+enum { LOTS_A_BLOCK = 64, TREES_A_LOT = 13 };
 
 struct lot {
     uint32_t rank, block;
@@ -38,8 +38,8 @@ static px4 roof_color(struct rng *r, uint8_t *cover, bool big)
     } roofs[] = {
         {22, COVER_SHINGLE, {0.40f, 0.40f, 0.41f, 0.36f}}, {14, COVER_SHINGLE, {0.27f, 0.27f, 0.29f, 0.27f}},
         {15, COVER_SHINGLE, {0.40f, 0.32f, 0.27f, 0.37f}}, {11, COVER_SHINGLE, {0.57f, 0.48f, 0.39f, 0.50f}},
-        {8, COVER_SHINGLE, {0.62f, 0.60f, 0.56f, 0.55f}},  {7, COVER_SHINGLE, {0.44f, 0.25f, 0.21f, 0.38f}},
-        {7, COVER_TILE, {0.60f, 0.36f, 0.26f, 0.52f}},     {5, COVER_TILE, {0.66f, 0.50f, 0.37f, 0.56f}},
+        {8, COVER_SHINGLE, {0.62f, 0.60f, 0.56f, 0.55f}},  {7, COVER_SHINGLE, {0.41f, 0.27f, 0.23f, 0.38f}},
+        {7, COVER_TILE, {0.53f, 0.37f, 0.29f, 0.50f}},     {5, COVER_TILE, {0.60f, 0.49f, 0.39f, 0.54f}},
         {7, COVER_METAL, {0.80f, 0.81f, 0.81f, 0.75f}},    {2, COVER_METAL, {0.27f, 0.40f, 0.46f, 0.35f}},
         {2, COVER_METAL, {0.31f, 0.42f, 0.35f, 0.35f}},
     };
@@ -60,7 +60,7 @@ static px4 roof_color(struct rng *r, uint8_t *cover, bool big)
 /* Ground plan: a main part and mostly a wing, which makes L and T shapes. */
 static void plan_house(struct rng *r, struct house *h, float room)
 {
-    float hw = 5.6f + 3.0f * (float)rng_uniform(r), hd = 3.9f + 1.7f * (float)rng_uniform(r);
+    float hw = 6.0f + 3.4f * (float)rng_uniform(r), hd = 4.2f + 2.0f * (float)rng_uniform(r);
     hw = fminf(hw, room);
     uint8_t shape = rng_below(r, 20) < 10 ? ROOF_GABLE : rng_below(r, 10) < 9 ? ROOF_HIP : ROOF_FLAT;
     float rise = shape == ROOF_FLAT ? 0.0f : 0.28f + 0.3f * (float)rng_uniform(r);
@@ -94,13 +94,13 @@ static void plan_yard(struct rng *r, struct house *h, float setback)
         h->pool[2] = 2.2f + 1.8f * (float)rng_uniform(r);
         h->pool[3] = 1.8f + 0.8f * (float)rng_uniform(r);
     }
-    if (rng_below(r, 100) < 28) {
+    if (rng_below(r, 100) < 40) {
         h->shed[0] = side * (4.0f + 3.5f * (float)rng_uniform(r));
         h->shed[1] = back + 6.0f + 5.0f * (float)rng_uniform(r);
     }
     for (int d = 0; d < 2; d++)
-        if (rng_below(r, 100) < 14)
-            h->junk[d] = (uint8_t)(6 + rng_below(r, 40));
+        if (rng_below(r, 100) < 34)
+            h->junk[d] = (uint8_t)(8 + rng_below(r, 90));
 }
 
 static void plan_change(struct rng *r, struct house *h)
@@ -304,7 +304,7 @@ static bool build_trees(struct scene *s, struct err *e)
             struct tree t = {.hash = rng_u32(&r)};
             float lx = 13.0f * (2 * (float)rng_uniform(&r) - 1), ly = -14 + 34 * (float)rng_uniform(&r);
             float size = (float)rng_uniform(&r);
-            t.r = 1.6f + 3.6f * size * size + 0.5f * (float)rng_uniform(&r);
+            t.r = 1.3f + 4.2f * size * size + 0.8f * (float)rng_uniform(&r);
             t.conifer = rng_below(&r, 10) < 3;
             t.height = t.conifer ? 3.2f * t.r : 3.0f + 1.7f * t.r;
             bool clear = true;

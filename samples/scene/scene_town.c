@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { BEND_M = 420, MARGIN_M = 260 };
+enum { BEND_M = 300, MARGIN_M = 260 };
 
 static float bend(const struct scene *s, int axis, float x, float y)
 {
@@ -35,7 +35,7 @@ void town_to_ground(const struct scene *s, float u, float v, float *x, float *y)
 {
     const struct town *t = &s->town;
     float a = u, b = v;
-    for (int i = 0; i < 12; i++) { /* fixed point: the bend's slope stays below 0.4 */
+    for (int i = 0; i < 16; i++) { /* fixed point: the bend's slope stays below 0.45 */
         float na = u - bend(s, 0, a, b), nb = v - bend(s, 1, a, b);
         a = na;
         b = nb;
@@ -140,13 +140,18 @@ static float block_inside_share(const struct scene *s, int i, int j)
     return (float)in / 32;
 }
 
-static void choose_open_land(struct rng *r, struct block *b)
+static void choose_open_land(struct rng *r, struct block *b, bool dense)
 {
     static const uint8_t kinds[16] = {BLOCK_CROP,   BLOCK_CROP,   BLOCK_CROP,   BLOCK_CROP,
                                       BLOCK_CROP,   BLOCK_MEADOW, BLOCK_MEADOW, BLOCK_MEADOW,
                                       BLOCK_MEADOW, BLOCK_WOOD,   BLOCK_WOOD,   BLOCK_WOOD,
                                       BLOCK_PARK,   BLOCK_MEADOW, BLOCK_CROP,   BLOCK_WOOD};
     b->kind = kinds[rng_below(r, 16)];
+    if (dense && b->kind == BLOCK_CROP) /* within a town open land is rarely ploughed */
+        b->kind = b->hash % 5 < 2   ? BLOCK_MEADOW
+                  : b->hash % 5 < 3 ? BLOCK_WOOD
+                  : b->hash % 5 < 4 ? BLOCK_PARK
+                                    : BLOCK_CROP;
 }
 
 /* Gives homes to the most urban blocks until they hold enough lots; the rest is open land. */
@@ -166,7 +171,7 @@ static bool settle_blocks(struct scene *s, struct err *e)
         b->angle = (float)(rng_uniform(&r) * 3.1416);
         float lot = 16.5f + 5.0f * (float)rng_uniform(&r);
         b->n_lots = (uint8_t)fminf(24, fmaxf(2, floorf((t->u[i + 1] - t->u[i] - 16.0f) / lot)));
-        choose_open_land(&r, b);
+        choose_open_land(&r, b, s->o.n_buildings > 300e-6 * s->o.size_m[0] * s->o.size_m[1]);
         float urban = noise_octaves((float)i / 7.0f, (float)j / 12.0f, 3, s->salt[SALT_URBAN]);
         ranked[k] = (struct ranked){block_inside(s, i, j) ? urban + 0.16f * (float)rng_uniform(&r) : -1.0f,
                                     (uint32_t)k};
@@ -221,7 +226,7 @@ bool town_build(struct scene *s, struct err *e)
     t->turn_sin = (float)sin(turn);
     t->center[0] = (float)(0.5 * s->o.size_m[0]);
     t->center[1] = (float)(0.5 * s->o.size_m[1]);
-    t->bend = 40.0f;
+    t->bend = 45.0f;
     float reach = 0.5f * hypotf((float)s->o.size_m[0], (float)s->o.size_m[1]) + MARGIN_M;
     if (!place_lines(s, 0, reach, 165.0f, 38.0f, e) || !place_lines(s, 1, reach, 78.0f, 7.0f, e))
         return false;

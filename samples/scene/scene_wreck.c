@@ -118,6 +118,33 @@ static px4 ash_color(const struct house *h, float lx, float ly)
     return px4_mix(k, px4_of(0.20f, 0.18f, 0.17f, 0.18f), 0.7f * char_spot);
 }
 
+static px4 folded_color(const struct house *h, float lx, float ly)
+{
+    return px4_mix(heap_color(h, lx, ly), px4_of(0.30f, 0.26f, 0.23f, 0.28f), 0.45f);
+}
+
+/* The roof has come down in plates that keep its colour but not its planes or outline. */
+static void fold_roof(struct canvas *c, const struct house *h)
+{
+    struct rng r;
+    rng_init(&r, c->s->o.seed, STREAM_WRECK, (uint64_t)h->hash << 8 | 9);
+    int n = 9 + (int)rng_below(&r, 6);
+    for (int k = 0; k < n; k++) {
+        const struct part *p = &h->part[(int)rng_below(&r, 3) ? 0 : h->n_parts - 1];
+        float lx = p->cx + p->hw * (2 * (float)rng_uniform(&r) - 1),
+              ly = p->cy + p->hd * (2 * (float)rng_uniform(&r) - 1);
+        float turn = 0.5f * (float)rng_normal(&r), cs = cosf(turn), sn = sinf(turn),
+              light = 0.6f + 0.6f * (float)rng_uniform(&r);
+        float hw = 1.2f + 2.4f * (float)rng_uniform(&r), hd = 0.8f + 1.4f * (float)rng_uniform(&r);
+        float x = h->x + lx * h->cs - ly * h->sn, y = h->y + lx * h->sn + ly * h->cs;
+        float ca = h->cs * cs - h->sn * sn, sa = h->sn * cs + h->cs * sn;
+        const float *sh = c->d->shadow;
+        canvas_fill_rect(c, x + 0.7f * sh[0], y + 0.7f * sh[1], ca, sa, hw, hd,
+                         px4_of(0.13f, 0.12f, 0.12f, 0.13f), 0.6f);
+        canvas_fill_rect(c, x, y, ca, sa, hw, hd, h->roof[PRE] * light, 0.97f);
+    }
+}
+
 static void chimney(struct canvas *c, const struct house *h)
 {
     float lx = (noise_unit(h->hash + 95) - 0.5f) * 1.6f * h->part[0].hw,
@@ -137,18 +164,23 @@ static void destroyed(struct canvas *c, const struct house *h)
     switch (h->style) {
     case WRECK_PILE:
         fill_plan(c, h, 2.2f, heap_color);
-        scatter(c, h, 2 * size + 60, 4.0f, 8, 1.0f, 1);
+        scatter(c, h, 2 * size + 30, 2.0f, 6, 1.0f, 1);
         scatter(c, h, size / 4 + 8, 1.0f, 3, 2.2f, 2); /* plates of roof and wall */
         break;
     case WRECK_WALLS:
         fill_plan(c, h, 0.5f, walls_color);
-        scatter(c, h, size + 40, 3.0f, 10, 0.9f, 1);
+        scatter(c, h, size + 20, 1.6f, 8, 0.9f, 1);
         scatter(c, h, size / 8 + 4, 3.0f, 8, 2.0f, 2);
+        break;
+    case WRECK_FOLDED:
+        fill_plan(c, h, 1.3f, folded_color);
+        scatter(c, h, size / 2 + 10, 1.5f, 4, 0.9f, 1);
+        fold_roof(c, h);
         break;
     case WRECK_SLAB:
         fill_plan(c, h, 0, slab_color);
         scatter(c, h, size / 3 + 12, 2.5f, 0, 0.8f, 1);
-        scatter(c, h, size + 60, 4.0f, 34, 1.0f, 2);
+        scatter(c, h, size + 20, 4.0f, 34, 1.0f, 2);
         break;
     default:
         fill_plan(c, h, 0.4f, ash_color);
@@ -200,8 +232,12 @@ void paint_ground_debris(struct canvas *c)
             uint32_t h = noise_hash(x, y, s->salt[SALT_STREWN] + 31);
             float px = ((float)x + noise_unit(noise_mix(h))) * STREWN_CELL_M,
                   py = ((float)y + noise_unit(noise_mix(h + 1))) * STREWN_CELL_M;
-            float chance = 0.55f * damage_strewn(s, px, py);
-            if (noise_unit(h) < chance)
-                piece(c, px, py, noise_mix(h + 2), h % 8 == 0 ? 1.7f : 0.8f, false);
+            float strewn = damage_strewn(s, px, py);
+            if (strewn <= 0.0f)
+                continue;
+            float clump = noise_octaves(px / 7, py / 7, 2, s->salt[SALT_STREWN] + 37);
+            float chance = 1.1f * strewn * noise_step(0.42f, 0.7f, clump);
+            if (noise_unit(h) < chance && (h % 5 == 0 || !ground_is_street(s, px, py)))
+                piece(c, px, py, noise_mix(h + 2), h % 8 == 0 ? 1.6f : 0.75f, false);
         }
 }
