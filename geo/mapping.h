@@ -2,59 +2,56 @@
  *
  * mapping.h - from an event and a model to the map: predict every chip, write what analysts and tools open.
  *
- *   damage.tif    COG, 8 bit, colour table: 0 no building, 1-4 level+1, 254 unknown, 255 nodata (no imagery)
- *   prob.tif      COG, float32: band 1 p(damaged), then one band per class; nodata NaN
- *   damage.gpkg   layer "buildings" with an embedded QGIS style; damage.geojson (RFC 7946); damage.csv
- *   run.json      program version, model digest, inputs and digests, settings, seed, counts, timings
+ *   damage.tif    COG, 8 bit, colour table: 0 no building, 1-4 level+1, 254 unknown, 255 nodata (outside the
+ * extent of the imagery of one of the dates) damage.tif.aux.xml  the classes' names and attribute table,
+ * where GDAL 3.6 keeps them prob.tif      COG, float32: band 1 p(damaged), then one band per class; nodata
+ * NaN damage.gpkg   layer "buildings" with an embedded QGIS style; damage.geojson (RFC 7946); damage.csv
+ * (lon, lat at the end) run.json      program version, model digest, inputs and digests, settings, seed,
+ * counts, timings, digests of the above
  *
- * Columns (<= 10 characters): bldg_id dmg_class dmg_level p_none p_minor p_major p_destr p_dmg entropy status reason lbl_src
- * area_m2 split block model_id run_id updated.
- * A binary model (cut C) names its classes "undamaged" and "damaged" and sets dmg_level to 0 and C; its p_none..p_destr are
- * null. status: ok, abstain (p_dmg inside the abstain band), unknown (no chip; reason says why). */
+ * Columns (<= 10 characters), the same and in the same order in all three: bldg_id dmg_class dmg_level p_none
+ * p_minor p_major p_destr p_dmg entropy status reason lbl_src area_m2 split block model_id run_id updated.
+ *
+ * status   ok; abstain (p_dmg strictly inside the abstain band; the class is still given); unknown (no chip:
+ * reason says why, dmg_class is "unknown", dmg_level and the figures are null) classes  p_dmg >= operating
+ * point decides "damaged"; the class is the most likely one on that side of the cut, so that dmg_level >= cut
+ * holds just when p_dmg >= operating point. A binary model (cut C) names its classes "undamaged" and
+ *          "damaged" and sets dmg_level to 0 and C; its p_none..p_destr are null. A four-grade model has
+ * cut 2. entropy  of the class probabilities, natural logarithm lbl_src  "model": the class is the model's
+ * and it never saw this building's label; "train": the model was trained on it updated  day of the run in UTC
+ * (a date, so that Shapefile keeps it whole); run_id and run.json carry the time
+ *
+ * Probabilities and entropy are rounded to three decimals in every table, and damaged and abstain are decided
+ * on the rounded values, so that a filter on the table gives the counts of run.json. Rounding is also what
+ * keeps a published map from giving the model away (exact probabilities let a head be extracted). prob.tif
+ * keeps float32: share it with that in mind. */
 #ifndef AM_MAPPING_H
 #define AM_MAPPING_H
 
-#include "geo/event.h"
-#include "models/learn/metrics.h"
-#include "models/learn/predict.h"
+#include "geo/evaluate.h"
+#include "models/base/progress.h"
+#include <stddef.h>
+#include <stdint.h>
 
 struct mapping_options {
     const char *event_dir, *model_path, *out_dir;
-    int n_views;      /* 1 or 8 */
-    double abstain;   /* half-width of the abstain band around the operating point: 0.1 */
+    int n_views;            /* 1, or 8 (default): averages over the square's symmetries */
+    double abstain;         /* half-width of the abstain band around the operating point: 0.1 */
     double operating_point; /* 0.5 */
     bool overwrite, dry_run;
-    uint64_t seed;
+    uint64_t seed; /* recorded; prediction itself draws nothing at random */
 };
 
 struct mapping_report {
-    size_t n_buildings, n_predicted, n_abstain, n_unknown, n_damaged;
+    size_t n_buildings, n_predicted, n_abstain, n_unknown,
+        n_damaged; /* n_damaged: p_dmg >= operating point */
     double seconds_predict, seconds_write;
 };
 
 void mapping_defaults(struct mapping_options *o);
-/* Everything under temporary names first, renamed when all is complete: an earlier map in out_dir survives any failure. */
-bool mapping_run(const struct mapping_options *o, const struct progress *p, struct mapping_report *r, struct err *e);
-
-/* Scores a map folder, or a model, against the labels of an event or a plain data set. split: "test", "train" or "all".
- * Labels used in training never count. `trivial` is the colour-statistics baseline on the same items. */
-struct evaluate_options {
-    const char *subject; /* DIR made by mapping_run, or MODEL.safetensors */
-    const char *truth;   /* EVENT folder, or cifar10: idx: folder: spec */
-    const char *split;
-    int cut;             /* 0: the model's own; else the level from which "damaged" counts */
-    int n_views;
-    struct metrics_options metrics;
-};
-
-struct evaluate_report {
-    struct metrics model, trivial;
-    char class_name[METRICS_MAX_CLASSES][32];
-    int cut;              /* 0 for plain sets */
-    char model_digest[65];
-};
-
-void evaluate_defaults(struct evaluate_options *o);
-bool evaluate_run(const struct evaluate_options *o, const struct progress *p, struct evaluate_report *r, struct err *e);
+/* Everything is written in a temporary folder inside out_dir and renamed when all is complete: an earlier map
+ * in out_dir survives any failure and Ctrl-C. An existing map is an error unless overwrite is set. */
+bool mapping_run(const struct mapping_options *o, const struct progress *p, struct mapping_report *r,
+                 struct err *e);
 
 #endif
