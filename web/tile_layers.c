@@ -156,8 +156,10 @@ static void stretch(struct tile_layer *layer, float *value, const size_t n[3])
         qsort(v, n[k], sizeof *v, compare_float);
         layer->low[k] = (double)v[(n[k] - 1) * 2 / 100];
         layer->high[k] = (double)v[(n[k] - 1) * 98 / 100];
-        if (layer->high[k] <= layer->low[k])
-            layer->high[k] = layer->low[k] + 1;
+        if (layer->high[k] <= layer->low[k]) { /* one value only: middle grey */
+            layer->low[k] -= 1;
+            layer->high[k] += 1;
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 set -euo pipefail
 dir=$1
 mkdir -p "$dir"
+rm -f "$dir"/{damage,pre,post,prob}.* "$dir"/run.json
 dir=$(cd "$dir" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,10 +45,10 @@ ogr2ogr -q -f CSV "$dir/damage.csv" "$dir/damage.gpkg"
 scene="500000 5200000 500300 5200300"
 gdal_create -ot Byte -bands 3 -burn 90 -burn 120 -burn 80 -outsize 600 600 -a_srs EPSG:32633 \
     -a_ullr 500000 5200300 500300 5200000 "$work/pre.tif"
-gdal_rasterize -q -burn 190 -burn 90 -burn 70 "$work/utm.geojson" "$work/pre.tif"
+gdal_rasterize -q -b 1 -b 2 -b 3 -burn 190 -burn 90 -burn 70 "$work/utm.geojson" "$work/pre.tif"
 cp "$work/pre.tif" "$work/post.tif"
-gdal_rasterize -q -where "dmg_class='destroyed'" -burn 60 -burn 55 -burn 50 "$work/utm.geojson" "$work/post.tif"
-gdal_rasterize -q -where "dmg_class='major'" -burn 120 -burn 110 -burn 100 "$work/utm.geojson" "$work/post.tif"
+gdal_rasterize -q -b 1 -b 2 -b 3 -where "dmg_class='destroyed'" -burn 60 -burn 55 -burn 50 "$work/utm.geojson" "$work/post.tif"
+gdal_rasterize -q -b 1 -b 2 -b 3 -where "dmg_class='major'" -burn 120 -burn 110 -burn 100 "$work/utm.geojson" "$work/post.tif"
 gdal_translate -q -of COG -mo TIFFTAG_DATETIME="2024:04:30 10:00:00" "$work/pre.tif" "$dir/pre.tif"
 gdal_translate -q -ot UInt16 -scale 0 255 200 4000 "$work/post.tif" "$work/post16.tif"
 gdalwarp -q -t_srs EPSG:4326 -dstnodata 0 -r near -co TILED=YES -co COMPRESS=DEFLATE "$work/post16.tif" "$dir/post.tif"
