@@ -49,12 +49,11 @@ bool imageset_alloc(struct imageset *set, size_t n, const struct imageset_layout
         return false;
     set->layout = *l;
     set->n = n;
-    set->px = mem_array(n, (size_t)l->size * l->size * imageset_stored_channels(l), "the images", e);
-    set->label = mem_array(n, sizeof *set->label, "the labels", e);
-    set->id = mem_array(n, sizeof *set->id, "the item ids", e);
-    set->block = mem_array(n, sizeof *set->block, "the blocks", e);
-    set->split = mem_array(n, sizeof *set->split, "the split", e);
-    if (set->px && set->label && set->id && set->block && set->split)
+    if ((set->px = mem_array(n, (size_t)l->size * l->size * imageset_stored_channels(l), "the images", e)) &&
+        (set->label = mem_array(n, sizeof *set->label, "the labels", e)) &&
+        (set->id = mem_array(n, sizeof *set->id, "the item ids", e)) &&
+        (set->block = mem_array(n, sizeof *set->block, "the blocks", e)) &&
+        (set->split = mem_array(n, sizeof *set->split, "the split", e)))
         return true;
     imageset_free(set);
     return false;

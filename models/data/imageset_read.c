@@ -111,18 +111,25 @@ struct idx {
     uint64_t n_bytes; /* of samples, as claimed and believed */
 };
 
+/* zlib puts the path before its reason; we already say it. */
+static bool idx_damaged(struct idx *f, struct err *e)
+{
+    int code;
+    const char *why = gzerror(f->gz, &code);
+    size_t n = strlen(f->path);
+    if (strncmp(why, f->path, n) == 0 && strncmp(why + n, ": ", 2) == 0)
+        why += n + 2;
+    return err_set(e, ERR_INPUT, "%s: is damaged (%s); fetch the file again", f->path, why);
+}
+
 static bool idx_read(struct idx *f, void *out, size_t size, struct err *e)
 {
     uint8_t *p = out;
     while (size) {
         unsigned want = size > READ_CHUNK ? READ_CHUNK : (unsigned)size;
         int got = gzread(f->gz, p, want);
-        if (got < 0) {
-            int code;
-            const char *why = gzerror(f->gz, &code);
-            return err_set(e, ERR_INPUT, "%s: cannot be decompressed (%s); fetch the file again", f->path,
-                           why);
-        }
+        if (got < 0)
+            return idx_damaged(f, e);
         if (got == 0)
             return err_set(e, ERR_INPUT,
                            "%s: ends before the samples its header promises; the file is truncated", f->path);
@@ -137,13 +144,13 @@ static bool idx_at_end(struct idx *f, struct err *e)
 {
     uint8_t extra;
     int code = Z_OK, got = gzread(f->gz, &extra, 1);
-    const char *why = gzerror(f->gz, &code);
+    gzerror(f->gz, &code);
     if (got > 0)
         return err_set(e, ERR_INPUT,
                        "%s: goes on after the samples its header promises; the header does not belong to it",
                        f->path);
     if (got < 0 || code != Z_OK)
-        return err_set(e, ERR_INPUT, "%s: is damaged (%s); fetch the file again", f->path, why);
+        return idx_damaged(f, e);
     return true;
 }
 
