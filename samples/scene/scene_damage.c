@@ -148,7 +148,7 @@ void damage_house(struct scene *s, struct house *h, uint64_t index)
 uint8_t damage_tree(const struct scene *s, const struct tree *t)
 {
     float luck = noise_unit(noise_mix(t->hash + 3));
-    if (noise_unit(noise_mix(t->hash + 4)) < noise_step(0.25f, 0.8f, damage_wind(s, t->x, t->y)) * 0.85f)
+    if (noise_unit(noise_mix(t->hash + 4)) < noise_step(0.25f, 0.8f, damage_wind(s, t->x, t->y)) * 0.6f)
         return luck < 0.45f ? TREE_FELLED : luck < 0.85f ? TREE_BARE : TREE_ABSENT;
     if (damage_fire(s, t->x, t->y) > 0.5f)
         return luck < 0.35f   ? TREE_BURNT

@@ -137,7 +137,7 @@ px4 house_interior(const struct house *h, float lx, float ly, float walls, float
     float to_wall = fminf(fminf(fu, 1 - fu) * jx, fminf(fv, 1 - fv) * 3.1f);
     bool stands = noise_unit(noise_hash(iu * 2 + (fu > 0.5f), iv * 2 + (fv > 0.5f), h->hash + 47)) < walls;
     if (stands && to_wall < 0.9f && to_wall > 0.28f) /* a wall's shade */
-        k *= 0.62f;
+        k *= 0.45f;
     if (stands && to_wall <= 0.28f)
         k = px4_of(0.78f, 0.74f, 0.68f, 0.66f);
     float mess = noise_octaves(lx / 0.9f, ly / 0.9f, 2, h->hash + 53);
@@ -304,11 +304,45 @@ static void shed(struct canvas *c, const struct house *h, bool shadow)
     }
 }
 
+static float plan_distance(const struct house *h, float gx, float gy)
+{
+    float dx = gx - h->x, dy = gy - h->y, lx = dx * h->cs + dy * h->sn, ly = dy * h->cs - dx * h->sn,
+          sd = 1e9f;
+    for (int q = 0; q < h->n_parts; q++)
+        sd = fminf(sd, canvas_rect(lx - h->part[q].cx, ly - h->part[q].cy, h->part[q].hw, h->part[q].hd));
+    return sd;
+}
+
+/* Rubble and stumps of walls cast a short, ragged shadow beside them; their own parts are shaded where they
+ * are drawn. */
+static void heap_shadow(struct canvas *c, const struct house *h)
+{
+    const float *sh = c->d->shadow;
+    float tall = h->style == WRECK_ASH ? 0.7f : 1.2f + 1.4f * noise_unit(h->hash + 9);
+    struct canvas_box b;
+    if (!canvas_bounds(c, h->x, h->y, h->radius + tall * hypotf(sh[0], sh[1]), &b))
+        return;
+    for (int j = b.y0; j < b.y1; j++)
+        for (int i = b.x0; i < b.x1; i++) {
+            int k = j * SIDE + i;
+            float gx = c->gx[k], gy = c->gy[k];
+            if (plan_distance(h, gx, gy) < 0)
+                continue;
+            float z = tall * (0.4f + 1.1f * noise_value(gx / 1.6f, gy / 1.6f, h->hash + 11)), sd = 1e9f;
+            for (int t = 1; t <= 3; t++)
+                sd =
+                    fminf(sd, plan_distance(h, gx - z * sh[0] * (float)t / 3, gy - z * sh[1] * (float)t / 3));
+            c->dark[k] = fmaxf(c->dark[k], 0.9f * canvas_cover(c, sd));
+        }
+}
+
 static void house_shadow(struct canvas *c, uint32_t item)
 {
     const struct house *h = &c->s->house[item];
     const float *sh = c->d->shadow;
     shed(c, h, true);
+    if (c->date == POST && h->present[POST] && h->level == LEVEL_DESTROYED && h->style != WRECK_SLAB)
+        heap_shadow(c, h);
     if (!standing(c, h))
         return;
     float keep =

@@ -298,7 +298,7 @@ static bool build_trees(struct scene *s, struct err *e)
         const struct house *h = &s->house[k];
         struct rng r;
         rng_init(&r, s->o.seed, STREAM_TREES, k);
-        float green = noise_value(h->x / 150, h->y / 150, s->salt[SALT_TREE]);
+        float green = noise_step(0.2f, 0.8f, noise_octaves(h->x / 110, h->y / 110, 2, s->salt[SALT_TREE]));
         int n = (int)rng_below(&r, 3) + (int)(TREES_A_LOT * green);
         for (int q = 0; q < n; q++) {
             struct tree t = {.hash = rng_u32(&r)};

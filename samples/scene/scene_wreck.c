@@ -24,7 +24,7 @@ px4 wreck_piece_color(uint32_t h, bool fire)
                                  {0.25f, 0.23f, 0.21f, 0.22f}, {0.44f, 0.34f, 0.27f, 0.36f},
                                  {0.62f, 0.58f, 0.52f, 0.53f}, {0.36f, 0.33f, 0.31f, 0.32f}};
     px4 k = fire ? burnt[h % 8] : blown[h % 16];
-    return k * (0.82f + 0.36f * noise_unit(noise_mix(h + 1)));
+    return k * (0.66f + 0.46f * noise_unit(noise_mix(h + 1)));
 }
 
 /* One board, sheet or beam, with the sliver of shade beside it. */
@@ -37,8 +37,8 @@ static void piece(struct canvas *c, float x, float y, uint32_t h, float scale, b
         fminf(len, scale * (0.12f + 0.5f * noise_unit(noise_mix(h + 14)) * noise_unit(noise_mix(h + 15))));
     const float *sh = c->d->shadow;
     if (scale > 0.6f)
-        canvas_fill_rect(c, x + 0.35f * sh[0], y + 0.35f * sh[1], cs, sn, len, wide,
-                         px4_of(0.15f, 0.14f, 0.13f, 0.15f), 0.45f);
+        canvas_fill_rect(c, x + 0.5f * sh[0], y + 0.5f * sh[1], cs, sn, len, wide,
+                         px4_of(0.12f, 0.11f, 0.11f, 0.12f), 0.7f);
     canvas_fill_rect(c, x, y, cs, sn, len, wide, wreck_piece_color(h, fire), 0.95f);
 }
 
@@ -87,8 +87,9 @@ static px4 heap_color(const struct house *h, float lx, float ly)
 {
     float clump = noise_octaves(lx / 3, ly / 3, 2, h->hash + 87);
     uint32_t q = noise_hash((int)floorf(lx / 0.6f), (int)floorf(ly / 0.6f), h->hash + 89);
-    px4 base = px4_mix(px4_of(0.36f, 0.31f, 0.26f, 0.33f), px4_of(0.62f, 0.51f, 0.41f, 0.52f), clump);
-    return px4_mix(base, wreck_piece_color(q, false), 0.55f);
+    px4 base = px4_mix(px4_of(0.15f, 0.13f, 0.12f, 0.14f), px4_of(0.56f, 0.46f, 0.37f, 0.48f),
+                       noise_step(0.25f, 0.75f, clump));
+    return px4_mix(base, wreck_piece_color(q, false), 0.45f);
 }
 
 static px4 walls_color(const struct house *h, float lx, float ly)
@@ -120,7 +121,7 @@ static px4 ash_color(const struct house *h, float lx, float ly)
 
 static px4 folded_color(const struct house *h, float lx, float ly)
 {
-    return px4_mix(heap_color(h, lx, ly), px4_of(0.30f, 0.26f, 0.23f, 0.28f), 0.45f);
+    return px4_mix(heap_color(h, lx, ly), px4_of(0.20f, 0.17f, 0.15f, 0.19f), 0.45f);
 }
 
 /* The roof has come down in plates that keep its colour but not its planes or outline. */
@@ -165,7 +166,7 @@ static void destroyed(struct canvas *c, const struct house *h)
     case WRECK_PILE:
         fill_plan(c, h, 2.2f, heap_color);
         scatter(c, h, 2 * size + 30, 2.0f, 6, 1.0f, 1);
-        scatter(c, h, size / 4 + 8, 1.0f, 3, 2.2f, 2); /* plates of roof and wall */
+        scatter(c, h, size / 3 + 8, 1.0f, 3, 2.4f, 2); /* plates of roof and wall */
         break;
     case WRECK_WALLS:
         fill_plan(c, h, 0.5f, walls_color);
