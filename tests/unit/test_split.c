@@ -241,7 +241,28 @@ static void test_contiguous_town(void **state)
                   worst_share, level_gap, dropped);
     assert_true(worst_share < 0.04);
     assert_true(level_gap < 0.12);
-    assert_true(dropped < 0.30); /* scattered cells of 100 m would lose about half to a 45 m buffer */
+    assert_true(dropped < 0.08); /* cells chosen without regard to the buffer lose several times that */
+}
+
+/* A town beside many hamlets: components there are, but one of them is most of the scene. */
+static void test_one_large_component(void **state)
+{
+    struct split_report r;
+    (void)state;
+    for (int n_town = 15; n_town <= 25; n_town += 10) {
+        scene.n = 0;
+        for (int i = 0; i < n_town; i++)
+            add(50.0 * i, 0, i % 2);
+        for (int i = 0; i < 20; i++)
+            add(5000.0 + 500.0 * i, 0, i % 2);
+        must_run(&usual, &r);
+        assert_int_equal(r.components, n_town < 20);
+    }
+    scene.n = 0; /* seven components are too few */
+    for (int i = 0; i < 70; i++)
+        add(500.0 * (i % 7) + 10.0 * (i / 7.0), 0, i % 2);
+    must_run(&usual, &r);
+    assert_false(r.components);
 }
 
 static void test_random_when_asked(void **state)
@@ -374,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_components_on_random_points),
         cmocka_unit_test(test_link_distance_is_closed),
         cmocka_unit_test(test_contiguous_town),
+        cmocka_unit_test(test_one_large_component),
         cmocka_unit_test(test_random_when_asked),
         cmocka_unit_test(test_seed_decides),
         cmocka_unit_test(test_small_and_odd),
