@@ -211,7 +211,7 @@ static bool read_geotransform(struct raster_file *f, GDALDatasetH ds, struct err
 /* Mean pixel size on the ground at the image's centre, by geodesic. */
 static bool read_pixel_size(struct raster_file *f, struct err *e)
 {
-    double x[3], y[3], east_m, north_m;
+    double x[3], y[3], column_m, row_m;
     double cx = f->width / 2.0, cy = f->height / 2.0;
     for (int i = 0; i < 3; i++)
         GDALApplyGeoTransform(f->gt, cx + (i == 1), cy + (i == 2), &x[i], &y[i]);
@@ -226,9 +226,11 @@ static bool read_pixel_size(struct raster_file *f, struct err *e)
                        f->path);
     struct geod_geodesic g;
     geod_init(&g, 6378137, 1 / 298.257223563);
-    geod_inverse(&g, y[0], x[0], y[1], x[1], &east_m, NULL, NULL);
-    geod_inverse(&g, y[0], x[0], y[2], x[2], &north_m, NULL, NULL);
-    f->gsd_m = sqrt(east_m * north_m);
+    geod_inverse(&g, y[0], x[0], y[1], x[1], &column_m, NULL, NULL);
+    geod_inverse(&g, y[0], x[0], y[2], x[2], &row_m, NULL, NULL);
+    f->gsd_x = column_m;
+    f->gsd_y = row_m;
+    f->gsd_m = sqrt(column_m * row_m);
     f->lon = x[0];
     f->lat = y[0];
     return f->gsd_m > 0 ? true : err_set(e, ERR_INPUT, "%s has pixels without size on the ground", f->path);

@@ -20,11 +20,12 @@ struct raster_file {
     double gt[6], inverse[6]; /* pixel -> CRS and back */
     char *wkt;
     double nodata[EVENT_MAX_BANDS];
-    bool has_nodata; /* a pixel is blank when every band used equals its nodata value */
-    double gsd_m;    /* mean pixel size at the image centre, metres */
-    double lon, lat; /* image centre */
-    char date[32];   /* TIFFTAG_DATETIME or "" */
-    double box[4];   /* min x, min y, max x, max y in the working CRS: set by raster_locate */
+    bool has_nodata;     /* a pixel is blank when every band used equals its nodata value */
+    double gsd_x, gsd_y; /* ground size of a column and of a row at the image centre, metres */
+    double gsd_m;        /* their geometric mean */
+    double lon, lat;     /* image centre */
+    char date[32];       /* TIFFTAG_DATETIME or "" */
+    double box[4];       /* min x, min y, max x, max y in the working CRS: set by raster_locate */
 };
 
 struct raster_set {

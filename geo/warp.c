@@ -114,7 +114,8 @@ struct lattice {
     int x0, y0;           /* the window's corner on the grid */
     int nx, ny;           /* nodes */
     int first_x, first_y; /* grid position of node 0, multiples of LATTICE */
-    double *sx, *sy;      /* [ny,nx] source pixel of each node, HUGE_VAL where there is none */
+    double gsd_m;
+    double *sx, *sy; /* [ny,nx] source pixel of each node, HUGE_VAL where there is none */
 };
 
 static int floor_to(int v, int step)
@@ -131,7 +132,7 @@ static void lattice_free(struct lattice *l)
 static bool lattice_make(struct lattice *l, const struct handle *h, const struct raster_file *f,
                          const struct event_grid *grid, int x, int y, int w, int h_px, struct err *e)
 {
-    *l = (struct lattice){.signature = "aftermap lattice", .x0 = x, .y0 = y};
+    *l = (struct lattice){.signature = "aftermap lattice", .x0 = x, .y0 = y, .gsd_m = grid->gsd_m};
     l->first_x = floor_to(x - MARGIN, LATTICE);
     l->first_y = floor_to(y - MARGIN, LATTICE);
     l->nx = (x + w + MARGIN - l->first_x) / LATTICE + 2;
@@ -188,6 +189,17 @@ static int lattice_map(void *arg, int to_source, int n, double *x, double *y, do
  * -----------------------------------------------------------------------------------------------------------
  */
 
+/* Grid pixels per source pixel along one axis, as the warper's kernel is to know it. Left alone, GDAL derives
+ * it from the window it happens to work on, and a pixel's value would depend on that. A source at most half
+ * again as fine as the grid is sampled with the plain kernel. */
+static char **set_scale(char **options, const char *key, double source_m, double grid_m)
+{
+    char text[32];
+    double scale = source_m / grid_m;
+    snprintf(text, sizeof text, "%.6f", scale > 0.66 ? 1 : scale);
+    return CSLSetNameValue(options, key, text);
+}
+
 static GDALWarpOptions *warp_options(const struct raster_file *f, int n_bands, GDALDatasetH src,
                                      GDALDatasetH dst, struct lattice *l)
 {
@@ -213,6 +225,8 @@ static GDALWarpOptions *warp_options(const struct raster_file *f, int n_bands, G
         o->papszWarpOptions = CSLSetNameValue(o->papszWarpOptions, "UNIFIED_SRC_NODATA", "YES");
     }
     o->papszWarpOptions = CSLSetNameValue(o->papszWarpOptions, "INIT_DEST", "0");
+    o->papszWarpOptions = set_scale(o->papszWarpOptions, "XSCALE", f->gsd_x, l->gsd_m);
+    o->papszWarpOptions = set_scale(o->papszWarpOptions, "YSCALE", f->gsd_y, l->gsd_m);
     o->pfnTransformer = lattice_map;
     o->pTransformerArg = l;
     return o;
@@ -237,53 +251,74 @@ static GDALDatasetH warp_window(const struct handle *h, const struct raster_file
     return dst;
 }
 
-/* Puts what `file` has into the pixels that are still blank; counts those it fills. */
-static bool add_file(struct raster_reader *r, int file, int x, int y, int w, int h_px, float *px,
+/* A rectangle of the working grid, in pixels. */
+struct window {
+    int x, y, w, h;
+};
+
+/* The part of `win` that can hold pixels of the file: in a mosaic of many files most of a window is other
+ * files'. */
+static bool clip_to_file(const struct event_grid *g, const double box[4], struct window win,
+                         struct window *out)
+{
+    double x0 = fmax(win.x, floor((box[0] - g->geotransform[0]) / g->gsd_m) - 1);
+    double x1 = fmin(win.x + win.w, ceil((box[2] - g->geotransform[0]) / g->gsd_m) + 1);
+    double y0 = fmax(win.y, floor((g->geotransform[3] - box[3]) / g->gsd_m) - 1);
+    double y1 = fmin(win.y + win.h, ceil((g->geotransform[3] - box[1]) / g->gsd_m) + 1);
+    if (!(x0 < x1 && y0 < y1))
+        return false;
+    *out = (struct window){(int)x0, (int)y0, (int)(x1 - x0), (int)(y1 - y0)};
+    return true;
+}
+
+/* Puts what `file` has in `part` into those pixels of `win` that are still blank, and counts them off. */
+static bool add_file(struct raster_reader *r, int file, struct window win, struct window part, float *px,
                      uint8_t *valid, size_t *n_blank, struct err *e)
 {
     const struct raster_file *f = &r->set->file[file];
-    const size_t n = (size_t)w * (size_t)h_px;
-    int n_bands = r->set->n_bands;
+    const size_t plane = (size_t)win.w * (size_t)win.h, n = (size_t)part.w * (size_t)part.h;
+    const int n_bands = r->set->n_bands;
     char why[200];
     struct lattice l;
     struct handle *h = handle_get(r, file, e);
-    if (!h || !lattice_make(&l, h, f, r->grid, x, y, w, h_px, e))
+    if (!h || !lattice_make(&l, h, f, r->grid, part.x, part.y, part.w, part.h, e))
         return false;
     CPLErrorReset();
-    GDALDatasetH win = warp_window(h, f, n_bands, &l, w, h_px);
+    GDALDatasetH warped = warp_window(h, f, n_bands, &l, part.w, part.h);
     lattice_free(&l);
-    bool ok = win != NULL;
+    bool ok = warped != NULL;
     for (int b = n_bands; ok && b >= 0; b--) { /* the alpha band first: it says which pixels to take */
-        GDALRasterBandH band = GDALGetRasterBand(win, b + 1);
-        ok = GDALRasterIO(band, GF_Read, 0, 0, w, h_px, r->plane, w, h_px, GDT_Float32, 0, 0) == CE_None;
+        GDALRasterBandH band = GDALGetRasterBand(warped, b + 1);
+        ok = GDALRasterIO(band, GF_Read, 0, 0, part.w, part.h, r->plane, part.w, part.h, GDT_Float32, 0, 0) ==
+             CE_None;
         for (size_t i = 0; ok && i < n; i++) {
+            size_t at = (size_t)(part.y - win.y + (int)(i / (size_t)part.w)) * (size_t)win.w +
+                        (size_t)(part.x - win.x + (int)(i % (size_t)part.w));
             if (b == n_bands)
-                r->alpha[i] = !valid[i] && r->plane[i] >= 127.5F;
+                r->alpha[i] = !valid[at] && r->plane[i] >= 127.5F;
             else if (!isfinite(r->plane[i]))
                 r->alpha[i] = 0;
             else if (r->alpha[i])
-                px[(size_t)b * n + i] = r->plane[i];
+                px[(size_t)b * plane + at] = r->plane[i];
+            if (b == 0 && r->alpha[i]) {
+                valid[at] = 1;
+                --*n_blank;
+            }
         }
     }
-    if (win)
-        GDALClose(win);
-    if (!ok)
-        return err_set(e, ERR_INPUT,
-                       "%s: %s cannot be read (%s); the file looks truncated or corrupt: fetch it again",
-                       r->set->phase, f->path, geo_message(why, sizeof why));
-    for (size_t i = 0; i < n; i++)
-        if (r->alpha[i]) {
-            valid[i] = 1;
-            --*n_blank;
-        }
-    return true;
+    if (warped)
+        GDALClose(warped);
+    return ok ? true
+              : err_set(e, ERR_INPUT,
+                        "%s: %s cannot be read (%s); the file looks truncated or corrupt: fetch it again",
+                        r->set->phase, f->path, geo_message(why, sizeof why));
 }
 
 bool raster_read(struct raster_reader *r, int x, int y, int w, int h, float *px, uint8_t *valid,
                  struct err *e)
 {
-    const struct event_grid *g = r->grid;
     const size_t n = (size_t)w * (size_t)h;
+    struct window win = {x, y, w, h}, part;
     assert(w > 0 && h > 0);
     if (n > r->n_plane) {
         if (!mem_grow(&r->plane, n, sizeof *r->plane, "an image window", e) ||
@@ -294,16 +329,12 @@ bool raster_read(struct raster_reader *r, int x, int y, int w, int h, float *px,
     memset(px, 0, n * (size_t)r->set->n_bands * sizeof *px);
     memset(valid, 0, n);
     size_t n_blank = n;
-    double left = g->geotransform[0] + (x - 1) * g->gsd_m, right = left + (w + 2) * g->gsd_m;
-    double top = g->geotransform[3] - (y - 1) * g->gsd_m, bottom = top - (h + 2) * g->gsd_m;
-    for (int i = 0; i < r->set->n && n_blank > 0; i++) {
-        const double *box = r->set->file[i].box;
-        if (box[0] < right && box[2] > left && box[1] < top && box[3] > bottom &&
-            !add_file(r, i, x, y, w, h, px, valid, &n_blank, e))
+    for (int i = 0; i < r->set->n && n_blank > 0; i++)
+        if (clip_to_file(r->grid, r->set->file[i].box, win, &part) &&
+            !add_file(r, i, win, part, px, valid, &n_blank, e))
             return false;
-    }
-    /* A band that is no number leaves its pixel blank; earlier bands of it may have been written. */
-    for (size_t i = 0; i < n; i++)
+    /* A band that is no number leaves its pixel blank; other bands of it may have been written. */
+    for (size_t i = 0; n_blank > 0 && i < n; i++)
         for (int b = 0; !valid[i] && b < r->set->n_bands; b++)
             px[(size_t)b * n + i] = 0;
     return true;
