@@ -16,6 +16,7 @@ import { getRenderPixel } from "ol/render.js";
 import type RenderEvent from "ol/render/Event.js";
 import VectorSource from "ol/source/Vector.js";
 import XYZ from "ol/source/XYZ.js";
+import CircleStyle from "ol/style/Circle.js";
 import Fill from "ol/style/Fill.js";
 import Stroke from "ol/style/Stroke.js";
 import Style from "ol/style/Style.js";
@@ -26,6 +27,7 @@ import { t } from "./strings.js";
 
 const pageSize = 2000;
 const maxDrawn = 8000; // buildings in view above this are shown as a raster
+const reach = 4; // pixels beside a building that still count as a click on it
 const letterResolution = 0.35; // metres per pixel below which letters fit into houses
 
 export interface MapEvents {
@@ -69,12 +71,23 @@ export class DamageMap {
     });
     this.map.on("moveend", () => void this.load());
     this.map.on("singleclick", (e) => {
-      const hit = this.map.forEachFeatureAtPixel(e.pixel, (f) => f as Feature<Geometry>, { hitTolerance: 3 });
-      this.choose(hit ?? null);
+      this.choose(this.at(e.coordinate));
     });
     this.map.on("pointermove", (e) => {
-      if (!e.dragging) target.style.cursor = this.map.hasFeatureAtPixel(e.pixel, { hitTolerance: 3 }) ? "pointer" : "";
+      if (!e.dragging) target.style.cursor = this.at(e.coordinate) ? "pointer" : "";
     });
+  }
+
+  /** The building under a position, or the nearest within a few pixels; by geometry, so no canvas is read back. */
+  private at(position: Coordinate): Feature<Geometry> | null {
+    if (!this.buildings.getVisible()) return null;
+    const inside = this.source.getFeaturesAtCoordinate(position)[0];
+    if (inside) return inside;
+    const near = this.source.getClosestFeatureToCoordinate(position);
+    const point = near?.getGeometry()?.getClosestPoint(position);
+    if (!near || !point) return null;
+    const distance = Math.hypot((point[0] ?? 0) - (position[0] ?? 0), (point[1] ?? 0) - (position[1] ?? 0));
+    return distance <= (this.map.getView().getResolution() ?? 0) * reach ? near : null;
   }
 
   async open(a: Assessment): Promise<void> {
@@ -158,11 +171,15 @@ export class DamageMap {
     if (!styles) {
       const l = look(name);
       const dash = l.pattern === "outline" ? { lineDash: [4, 3] } : {};
+      const halo = new Stroke({ color: "#ffffff", width: isSelected ? 7 : 3 });
+      const stroke = new Stroke({ color: isSelected ? "#0057d9" : l.ink, width: isSelected ? 4 : 1.5, ...dash });
+      const inside = new Fill({ color: fill(name, this.opacity) ?? "rgba(0,0,0,0.01)" });
       styles = [
-        new Style({ stroke: new Stroke({ color: "#ffffff", width: isSelected ? 7 : 3 }) }),
+        new Style({ stroke: halo, image: new CircleStyle({ radius: 7, stroke: halo }) }),
         new Style({
-          stroke: new Stroke({ color: isSelected ? "#0057d9" : l.ink, width: isSelected ? 4 : 1.5, ...dash }),
-          fill: new Fill({ color: fill(name, this.opacity) ?? "rgba(0,0,0,0.01)" }),
+          stroke,
+          fill: inside,
+          image: new CircleStyle({ radius: 7, stroke, fill: inside }), // footprints may be points
           ...(withLetter && {
             text: new Text({
               text: l.letter,

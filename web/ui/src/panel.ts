@@ -113,7 +113,6 @@ export class Panel {
       const bar = el("meter", { min: "0", max: "1", value: String(p), "aria-hidden": "true" });
       bars.append(el("li", { "data-key": key }, el("span", {}, t(key)), bar, el("span", { class: "count" }, share(p))));
     }
-    if (bars.childElementCount) row("probabilities", bars);
     const status = text("status");
     if (status) row("status", word("status", status));
     const reason = text("reason");
@@ -128,6 +127,6 @@ export class Panel {
       document.getElementById("list-title")?.focus();
     });
     title.textContent = `${t("building")} ${text("bldg_id") ?? String(f.getId())}`;
-    this.details.replaceChildren(title, rows, close);
+    this.details.replaceChildren(title, rows, ...(bars.childElementCount ? [el("h3", {}, t("probabilities")), bars] : []), close);
   }
 }
