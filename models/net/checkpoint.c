@@ -3,10 +3,9 @@
  * checkpoint.c - writes safetensors files (the format's README at huggingface/safetensors, section "Format"):
  *
  *   8 bytes   N, little-endian: length of the header
- *   N bytes
- * {"__metadata__":{"key":"value",...},"name":{"dtype":"F32","shape":[..],"data_offsets":[from,to]},...},
- * padded with spaces so that the data starts on a multiple of 64 bytes the rest  tensors, row-major,
- * little-endian, without gaps; offsets count from here
+ *   N bytes   {"__metadata__":{"key":"value"},"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}},
+ *             padded with spaces so that the data starts on a multiple of 64 bytes
+ *   the rest  tensors, row-major, little-endian, without gaps; offsets count from here
  *
  * Wider numbers come first, so that every tensor lies aligned to its own size whatever the caller's order;
  * among equals the caller's order stays. "aftermap.format" and "aftermap.sha256" are written here, whatever

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * checkpoint.h - safetensors, used strictly: 8-byte little-endian header length, JSON header padded with spaces so that the
- * data starts on 64 bytes, row-major contiguous tensors. Python's safetensors opens it. All metadata values are strings.
+ * checkpoint.h - safetensors, used strictly: 8-byte little-endian header length, JSON header padded with
+ * spaces so that the data starts on 64 bytes, row-major contiguous tensors. Python's safetensors opens it.
+ * All metadata values are strings.
  *
- * The reader trusts nothing, in this order: size >= 8; header <= 1 MiB and inside the file; valid JSON object of depth <= 4
- * without duplicate keys; known dtypes; shape products without overflow; offsets sorted, contiguous, ending exactly at the
- * file's end; aftermap.format known; aftermap.sha256 equals the digest of the data section. Every refusal is ERR_MODEL with
- * one sentence naming the file. The writer is atomic (file.h). */
+ * The reader trusts nothing, in this order: size >= 8; header <= 1 MiB and inside the file; valid JSON object
+ * of depth <= 4 without duplicate keys; known dtypes; shape products without overflow; offsets sorted,
+ * contiguous, ending exactly at the file's end; aftermap.format known; aftermap.sha256 equals the digest of
+ * the data section. Every refusal is ERR_MODEL with one sentence naming the file. The writer is atomic
+ * (file.h). */
 #ifndef AM_CHECKPOINT_H
 #define AM_CHECKPOINT_H
 
@@ -36,10 +38,11 @@ struct checkpoint *checkpoint_open(const char *path, struct err *e); /* NULL on 
 void checkpoint_close(struct checkpoint *c);                         /* accepts NULL */
 int checkpoint_count(const struct checkpoint *c);
 const struct checkpoint_tensor *checkpoint_at(const struct checkpoint *c, int i);
-const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, const char *name); /* NULL when absent */
+const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c,
+                                                const char *name); /* NULL when absent */
 /* Copies a tensor that must exist with this dtype and element count; ERR_MODEL otherwise. */
-bool checkpoint_copy(const struct checkpoint *c, const char *name, enum checkpoint_dtype dtype, size_t count, void *dst,
-                     struct err *e);
+bool checkpoint_copy(const struct checkpoint *c, const char *name, enum checkpoint_dtype dtype, size_t count,
+                     void *dst, struct err *e);
 const char *checkpoint_meta_get(const struct checkpoint *c, const char *key); /* NULL when absent */
 int checkpoint_meta_count(const struct checkpoint *c);
 struct checkpoint_meta checkpoint_meta_at(const struct checkpoint *c, int i);

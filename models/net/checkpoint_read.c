@@ -3,16 +3,20 @@
  * checkpoint_read.c - reads safetensors files that anybody may have written. Each check has its number here
  * and a file that must fail in tests/unit/test_checkpoint.c; a later check may rely on the earlier ones:
  *
- *   1 a regular file of at least 8 bytes          6 no key twice in one object
- *   2 header at most 1 MiB and inside the file    7 entries: known dtype, at most 4 whole dimensions, two
- * whole offsets 3 UTF-8, starts with '{'                      8 shape times width does not overflow and
- * equals the offsets' distance 4 depth at most 4, no control characters      9 tensors without hole or
- * overlap, each aligned to its width 5 JSON, followed by nothing but spaces       10 the last one ends
- * exactly at the file's end (at most 4 GiB of data) 11 metadata are strings; aftermap.format known;
- * aftermap.sha256 is the digest of the data
+ *    1 a regular file of at least 8 bytes
+ *    2 header at most 1 MiB and inside the file
+ *    3 UTF-8, starts with '{'
+ *    4 depth at most 4, no control characters in strings
+ *    5 JSON, followed by nothing but spaces
+ *    6 no key twice in one object
+ *    7 entries: known dtype, at most 4 whole dimensions, two whole offsets
+ *    8 shape times width does not overflow and equals the offsets' distance
+ *    9 tensors without hole or overlap, each aligned to its width
+ *   10 the last one ends exactly at the file's end; at most 4 GiB of data
+ *   11 metadata are strings; aftermap.format known; aftermap.sha256 is the digest of the data
  *
- * Only then is memory for the data taken... except that the digest needs the data, so it comes last. The data
- * are copied, not mapped: a file cut short by another program later would end this one.
+ * Memory for the data is taken after check 10; the digest needs the data, so it comes last. The data are
+ * copied, not mapped: a file cut short by another program later would end this one.
  *
  * The JSON tree is kept as long as the handle: names and metadata point into it. An open checkpoint is
  * immutable and may be read by many threads. */

@@ -115,7 +115,6 @@ struct net *net_create(const struct net_config *c, int max_batch, enum net_mode 
     net_layout(net);
     if (!net_plan(net, e))
         goto fail;
-    net_init(net, 0);
     return net;
 fail:
     net_free(net);

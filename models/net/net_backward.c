@@ -5,12 +5,15 @@
  * Notation: dz is the gradient at a batch norm's output (before its leaky ReLU). A convolution's backward
  * yields dz of the batch norm it read through, with its two channel sums; from them follow dgamma, dbeta and
  * the three coefficients by which the convolution below forms the gradient of its own raw output while it
- * gathers (kernels.h, conv_grad): batch statistics    dx = a dz + b x + c0     (the gradient also flows
- * through mean and variance) running statistics  dx = a dz                (they are constants)
+ * gathers (kernels.h, conv_grad):
+ *
+ *   batch statistics    dx = a dz + b x + c0    the gradient also flows through mean and variance
+ *   running statistics  dx = a dz               they are constants
  *
  * Buffers in flight: z1 holds dz of norm1 (or of the last norm), z2 dz of norm2, g the gradient at a block's
- * output, g_shortcut what came back through a 1x1 shortcut; the last two trade places when a block hands
- * down. */
+ * output. A 1x1 shortcut's gradient goes into z1, which is free between the two convolutions; z1 and g trade
+ * places when it is to be added below x. Forward's activations stay as they are: several gradients may be
+ * taken from one forward pass. */
 #include "models/net/net_plan.h"
 
 #include <assert.h>
@@ -141,26 +144,25 @@ static struct conv_grad block_backward(struct net *net, struct net_block *b, str
     if (b->has_shortcut) {
         struct conv_grad at_out = {.add = net->g};
         const float *x = b->x;
-        if (b->activated) { /* its input was never stored; z1 is free until conv1 fills it */
-            net_activate(&b->norm1, b->x, net->z1, pixels_in);
-            x = net->z1;
-            extra = net->g_shortcut;
+        if (b->activated) { /* what the shortcut read was never stored */
+            net_activate(&b->norm1, b->x, net->entry, pixels_in);
+            x = net->entry;
+            extra = net->z1;
         }
-        conv_back(net, &b->shortcut, n, &at_out, x, none, accumulate, net->g_shortcut, NULL);
+        conv_back(net, &b->shortcut, n, &at_out, x, none, accumulate, net->z1, NULL);
+        if (!b->activated) { /* that joins in at x; the buffer of g is free now */
+            float *t = net->g;
+            net->g = net->z1;
+            net->z1 = t;
+        }
     }
     struct conv_grad at_h = below(&b->norm2, net->z2, b->h);
     conv_back(net, &b->conv1, n, &at_h, b->x, act1, accumulate, net->z1, extra);
     norm_backward(&b->norm1, net->sums, pixels_in, bn, accumulate);
 
     struct conv_grad at_x = below(&b->norm1, net->z1, b->x);
-    if (b->activated)
-        return at_x;
-    if (b->has_shortcut) {
-        float *t = net->g;
-        net->g = net->g_shortcut;
-        net->g_shortcut = t;
-    }
-    at_x.add = net->g;
+    if (!b->activated)
+        at_x.add = net->g;
     return at_x;
 }
 

@@ -74,7 +74,7 @@ static void take_norm(struct arena *a, struct net_norm *norm, enum net_mode mode
     norm->c0 = arena_take(a, c, sizeof(float));
 }
 
-/* Raw activations, and the four gradient buffers that the backward pass passes from block to block. */
+/* Raw activations, and the gradient buffers that the backward pass passes from block to block. */
 static void take_train(struct net *net, struct arena *a)
 {
     size_t widest = conv_floats_out(&net->stem); /* gradients live at a block's x, h or out */
@@ -90,9 +90,10 @@ static void take_train(struct net *net, struct arena *a)
         widest = larger(widest, larger(n_h, n_out));
     }
     net->g = arena_take(a, widest, sizeof(float));
-    net->g_shortcut = arena_take(a, widest, sizeof(float));
     net->z1 = arena_take(a, widest, sizeof(float));
     net->z2 = arena_take(a, widest, sizeof(float));
+    if (net->blocks[0].has_shortcut)
+        net->entry = arena_take(a, conv_floats_out(&net->stem), sizeof(float));
     net->grads = arena_take(a, net->n_trainable, sizeof(float));
 }
 

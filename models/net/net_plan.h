@@ -4,13 +4,13 @@
  * net_forward.c and net_backward.c; nobody else includes it.
  *
  * Invariants
- *  1. Values of all tensors form one block in table order, trainable ones first; gradients mirror the
- * trainable part.
- *  2. A batch norm and the leaky ReLU behind it are two vectors (scale, shift); their result is never stored.
+ *  1. Values of all tensors form one block in table order, trainable ones first; gradients mirror that part.
+ *  2. A batch norm and the leaky ReLU behind it are two vectors (scale, shift); their result is not stored.
  *  3. NET_TRAIN keeps every raw convolution output (stem, h and out of each block) until the next forward.
- * NET_INFER rotates three buffers: the running activation, h, and the output of a block whose shortcut is not
- * the identity.
- *  4. The gradient at a block's output is either implicit in a conv_grad or stored in `g`, never both.
+ *     NET_INFER rotates three buffers: the running activation, h, and the output of a block whose shortcut
+ *     is not the identity.
+ *  4. The gradient at a block's input is implicit in the conv_grad its backward returns; the convolution
+ *     below stores it in `g` on the way, because that block's shortcut needs it again.
  *
  * Ownership: everything but the block list, the struct and the kernels' scratch lies in the arena. */
 #ifndef AM_NET_PLAN_H
@@ -61,9 +61,10 @@ struct net {
     struct net_tensor *tensors;
     float *values, *grads;
 
-    float *buffer[3];                /* NET_INFER */
-    float *stem_out;                 /* NET_TRAIN */
-    float *g, *g_shortcut, *z1, *z2; /* NET_TRAIN: gradients in flight */
+    float *buffer[3];   /* NET_INFER */
+    float *stem_out;    /* NET_TRAIN */
+    float *g, *z1, *z2; /* NET_TRAIN: gradients in flight */
+    float *entry;       /* NET_TRAIN: input of the first block's 1x1 shortcut, made again */
     float *embedding, *logits, *dembedding;
     double *sums;       /* [2*widest] channel sums on their way from a convolution to a batch norm */
     double *shard_sums; /* [NET_HEAD_SHARDS, 2*embedding] */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * optim.h - optimisers, decay, schedules and the moving average of the weights (algorithm table: SGD with momentum in
- * TensorFlow's Nesterov form m = mu m + g, w -= lr (g + mu m); Adam of Kingma & Ba 2015; decay on kernels only, either as
- * L2 in the loss or decoupled, w *= 1 - wd*lr). Order of one step: optimiser, decay, moving average. */
+ * optim.h - optimisers, decay, schedules and the moving average of the weights (algorithm table: SGD with
+ * momentum in TensorFlow's Nesterov form m = mu m + g, w -= lr (g + mu m); Adam of Kingma & Ba 2015; decay on
+ * kernels only, either as L2 in the loss or decoupled, w *= 1 - wd*lr). Order of one step: optimiser, decay,
+ * moving average. */
 #ifndef AM_OPTIM_H
 #define AM_OPTIM_H
 
@@ -10,7 +11,11 @@
 
 enum optim_kind { OPTIM_SGD, OPTIM_ADAM };
 enum optim_decay { OPTIM_DECAY_L2, OPTIM_DECAY_DECOUPLED };
-enum optim_schedule { OPTIM_CONSTANT, OPTIM_COS_7_16 /* FixMatch: cos(7 pi k/16) */, OPTIM_COS_QUARTER /* AdaMatch: cos(acos(.25) k) */ };
+enum optim_schedule {
+    OPTIM_CONSTANT,
+    OPTIM_COS_7_16 /* FixMatch: cos(7 pi k/16) */,
+    OPTIM_COS_QUARTER /* AdaMatch: cos(acos(.25) k) */
+};
 
 struct optim_config {
     enum optim_kind kind;
@@ -22,7 +27,8 @@ struct optim_config {
 };
 
 struct optim;
-/* The net must outlive it. The moving average starts as a copy of the weights: create after net_init or after loading. */
+/* The net must outlive it. The moving average starts as a copy of the weights: create after net_init or after
+ * loading. */
 struct optim *optim_create(struct net *net, const struct optim_config *c, struct err *e);
 void optim_free(struct optim *o);
 double optim_lr(const struct optim_config *c, double fraction_done); /* the rate at t/T in [0,1] */
