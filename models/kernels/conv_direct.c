@@ -16,6 +16,7 @@
 #include "models/kernels/conv_grad.h"
 #include "models/kernels/conv_tile.h"
 
+#include <assert.h>
 #include <omp.h>
 #include <string.h>
 
@@ -23,7 +24,9 @@ enum {
     PIXELS_2 = VW == 16 ? 8 : 4, /* pixels of a forward tile two vectors wide: divisors of usual widths */
     PIXELS_1 = VW == 16 ? 16 : 4,
     PIXELS_SMALL = 4,
-    OUTER_PIXELS = 128,     /* pixels of a weight-gradient sum between two loads of its tile */
+    TILE_STEP = 2 * VW, /* floats between the pixels of a finished tile */
+    OUTER_PIXELS =
+        64, /* pixels of a weight-gradient sum between two loads of its tile: its operands stay in L1 */
     SHARD_FLOATS = 2 << 20, /* aim for the weight gradients of all shards together */
     SHARDS_MIN = 4
 };
@@ -107,7 +110,7 @@ static void prepare(const struct conv_shape *s, const float *w, float *prepared)
 static void prepare_turned(const struct conv_shape *s, const float *w, float *out)
 {
     const int width = tile_width(s->c), taps = s->ksize * s->ksize;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) collapse(2)
     for (int t = 0; t < taps; t++)
         for (int c = 0; c < s->c; c++)
             for (int k = 0; k < s->k; k++)
@@ -135,16 +138,24 @@ INLINE void gather_blocks(const struct conv_shape *s, const struct geometry *g, 
     }
 }
 
-/* Channel counts that fill no block, such as the stem's. */
-static void gather_few(const struct conv_shape *s, const struct geometry *g, const float *x,
+/* Channel counts that fill no block, such as the stem's. Without activation a whole block is copied,
+ * neighbours and all, where the tensor holds that much more: what lies beyond the real channels is never
+ * used. */
+static void gather_few(const struct conv_shape *s, const struct geometry *g, const float *x, size_t left,
                        struct conv_act act, float *xp)
 {
     const int pick = s->ksize == 1 ? s->stride : 1, rows = s->ksize == 1 ? g->oh : s->h;
     const int columns = s->ksize == 1 ? g->ow : s->w;
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {
-            const float *in = x + ((size_t)i * s->w + j) * pick * s->c;
+            const size_t at = ((size_t)i * s->w + j) * pick * s->c;
+            const float *in = x + at;
             float *out = xp + ((size_t)(i + g->top) * g->columns + j + g->left) * BLOCK;
+            if (!act.scale && s->c < BLOCK && at + BLOCK <= left) {
+                for (int c = 0; c < BLOCK; c += VW)
+                    vec_store(out + c, vec_load(in + c));
+                continue;
+            }
             for (int c = 0; c < s->c; c++) {
                 float z = act.scale ? act.scale[c] * in[c] + act.shift[c] : in[c];
                 out[c / BLOCK * g->x_block + c % BLOCK] = act.scale && z < 0 ? CONV_LRELU_SLOPE * z : z;
@@ -152,12 +163,14 @@ static void gather_few(const struct conv_shape *s, const struct geometry *g, con
         }
 }
 
-/* The copies' borders stay zero through a call: zeroed whole once, then only the inside is written. */
-static void gather_input(const struct conv_shape *s, const struct geometry *g, const float *x,
+/* Image n of the batch. The copy's border stays zero through a call: only the inside is written. */
+static void gather_input(const struct conv_shape *s, const struct geometry *g, const float *x, int n,
                          struct conv_act act, float *xp)
 {
+    const size_t image = (size_t)s->h * s->w * s->c;
+    x += n * image;
     if (s->c % BLOCK)
-        gather_few(s, g, x, act, xp);
+        gather_few(s, g, x, (s->n - n) * image, act, xp);
     else if (act.scale)
         gather_blocks(s, g, x, act, xp, true);
     else
@@ -204,37 +217,79 @@ static void gather_grad(const struct conv_shape *s, const struct geometry *g, co
 #undef KIND
 }
 
+/* ---- the sum over taps */
+
+/* The taps of a tile: where each reads, relative to the tile's first pixel, and where its panel begins. */
+struct taps {
+    int n;
+    size_t in[9], panel[9];
+};
+
+INLINE void convolve(const struct taps *taps, const float *in, size_t block, const int step, int channels,
+                     const float *panels, float *out, const int pixels, const int vectors)
+{
+    struct tile_sum sum;
+    tile_zero(&sum, pixels, vectors);
+    for (int t = 0; t < taps->n; t++) {
+        const float *from = in + taps->in[t], *panel = panels + taps->panel[t];
+        for (int c = 0; c < channels; c += BLOCK, from += block)
+            panel = tile_multiply(&sum, from, step * BLOCK, channels - c < BLOCK ? channels - c : BLOCK,
+                                  panel, pixels, vectors);
+    }
+    tile_store(&sum, out, TILE_STEP, pixels, vectors);
+}
+
+/* out[pixel][channel] (TILE_STEP apart) = sum over taps and channels. A function of its own, not inlined:
+ * beside an epilogue GCC runs out of registers and spills inside the loop. */
+static __attribute__((noinline)) void convolve_tile(const struct taps *taps, const float *in, size_t block,
+                                                    int step, int channels, const float *panels, float *out,
+                                                    int pixels, int vectors)
+{
+#define TILE(p, v)                                                                                           \
+    if (pixels == (p) && vectors == (v)) {                                                                   \
+        if (step == 1)                                                                                       \
+            convolve(taps, in, block, 1, channels, panels, out, (p), (v));                                   \
+        else                                                                                                 \
+            convolve(taps, in, block, 2, channels, panels, out, (p), (v));                                   \
+        return;                                                                                              \
+    }
+    TILE(PIXELS_2, 2)
+    TILE(1, 2)
+#if VW == 16
+    TILE(PIXELS_1, 1)
+    TILE(PIXELS_SMALL, 2)
+    TILE(PIXELS_SMALL, 1)
+    TILE(1, 1)
+#endif
+#undef TILE
+    assert(!"a tile shape without a body");
+}
+
+/* Pixels of the next tile when `left` remain in the row. */
+static int tile_pixels(int left, int vectors)
+{
+    int pixels = vectors == 2 ? PIXELS_2 : PIXELS_1;
+    return left >= pixels ? pixels : left >= PIXELS_SMALL ? PIXELS_SMALL : 1;
+}
+
 /* ---- forward */
 
 struct channel_sums {
     vf sum[2], second[2];
 };
 
-/* Pixels j .. j+pixels of output row i, channels from k. */
-INLINE void forward_tile(const struct conv_shape *s, const struct geometry *g,
-                         const struct conv_forward_args *a, const float *xp, size_t first, int k, int i,
-                         int j, struct channel_sums *t, const int step, const int pixels, const int vectors)
+INLINE void forward_epilogue(const struct conv_shape *s, const struct conv_forward_args *a, const float *tile,
+                             size_t at, int k, int pixels, struct channel_sums *t, const int vectors)
 {
-    struct tile_sum sum;
-    const float *panel = a->prepared + (size_t)k * s->ksize * s->ksize * s->c;
-    tile_zero(&sum, pixels, vectors);
-    for (int ky = 0; ky < s->ksize; ky++)
-        for (int kx = 0; kx < s->ksize; kx++) {
-            const float *in = xp + ((size_t)(i * step + ky) * g->columns + j * step + kx) * BLOCK;
-            for (int c = 0; c < s->c; c += BLOCK, in += g->x_block)
-                panel = tile_multiply(&sum, in, step * BLOCK, s->c - c < BLOCK ? s->c - c : BLOCK, panel,
-                                      pixels, vectors);
-        }
-    const size_t at = first + ((size_t)i * g->ow + j) * s->k + k;
     UNROLL for (int v = 0; v < vectors; v++)
     {
         const vf bias = vec_load(a->bias + k + v * VW);
-        UNROLL for (int p = 0; p < pixels; p++)
-        {
-            vf y = sum.v[p][v] + bias;
+        for (int p = 0; p < pixels; p++) {
+            const size_t here = at + (size_t)p * s->k + v * VW;
+            vf y = vec_load(tile + p * TILE_STEP + v * VW) + bias;
             if (a->residual)
-                y += vec_load(a->residual + at + (size_t)p * s->k + v * VW);
-            vec_store(a->y + at + (size_t)p * s->k + v * VW, y);
+                y += vec_load(a->residual + here);
+            vec_store(a->y + here, y);
             t->sum[v] += y;
             t->second[v] += y * y;
         }
@@ -243,19 +298,26 @@ INLINE void forward_tile(const struct conv_shape *s, const struct geometry *g,
 
 INLINE void forward_image(const struct conv_shape *s, const struct geometry *g,
                           const struct conv_forward_args *a, const float *xp, size_t first, double *sums,
-                          size_t second, const int step, const int pixels, const int vectors)
+                          size_t second, const int vectors)
 {
+    const int n_taps = s->ksize * s->ksize;
+    float tile[ROWS_MAX * TILE_STEP];
+    struct taps taps = {.n = n_taps};
+    for (int t = 0; t < n_taps; t++) {
+        taps.in[t] = ((size_t)(t / s->ksize) * g->columns + t % s->ksize) * BLOCK;
+        taps.panel[t] = (size_t)t * s->c * vectors * VW;
+    }
     for (int k = 0; k < s->k; k += vectors * VW)
         for (int i = 0; i < g->oh; i++) {
             struct channel_sums t = {{{0}}, {{0}}};
-            int j = 0;
-            for (; j + pixels <= g->ow; j += pixels)
-                forward_tile(s, g, a, xp, first, k, i, j, &t, step, pixels, vectors);
-            for (; j + PIXELS_SMALL <= g->ow; j += PIXELS_SMALL)
-                forward_tile(s, g, a, xp, first, k, i, j, &t, step, PIXELS_SMALL, vectors);
-            for (; j < g->ow; j++)
-                forward_tile(s, g, a, xp, first, k, i, j, &t, step, 1, vectors);
-            for (int v = 0; v < vectors; v++) {
+            for (int j = 0, pixels; j < g->ow; j += pixels) {
+                pixels = tile_pixels(g->ow - j, vectors);
+                convolve_tile(&taps, xp + ((size_t)i * g->columns + j) * g->step * BLOCK, g->x_block, g->step,
+                              s->c, a->prepared + (size_t)k * n_taps * s->c, tile, pixels, vectors);
+                forward_epilogue(s, a, tile, first + ((size_t)i * g->ow + j) * s->k + k, k, pixels, &t,
+                                 vectors);
+            }
+            for (int v = 0; v < vectors && a->sums; v++) {
                 vec_add_double(sums + k + v * VW, t.sum[v]);
                 vec_add_double(sums + second + k + v * VW, t.second[v]);
             }
@@ -266,17 +328,10 @@ static void forward_one(const struct conv_shape *s, const struct geometry *g,
                         const struct conv_forward_args *a, const float *xp, size_t first, double *sums,
                         size_t second)
 {
-    if (tile_vectors(s->k) == 2) {
-        if (g->step == 1)
-            forward_image(s, g, a, xp, first, sums, second, 1, PIXELS_2, 2);
-        else
-            forward_image(s, g, a, xp, first, sums, second, 2, PIXELS_2, 2);
-    } else {
-        if (g->step == 1)
-            forward_image(s, g, a, xp, first, sums, second, 1, PIXELS_1, 1);
-        else
-            forward_image(s, g, a, xp, first, sums, second, 2, PIXELS_1, 1);
-    }
+    if (tile_vectors(s->k) == 2)
+        forward_image(s, g, a, xp, first, sums, second, 2);
+    else
+        forward_image(s, g, a, xp, first, sums, second, 1);
 }
 
 static void forward(const struct conv_shape *s, const struct conv_forward_args *a,
@@ -284,7 +339,7 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
 {
     const struct geometry g = geometry_make(s);
     const int shards = conv_shards(s->n);
-    const size_t in_floats = (size_t)s->h * s->w * s->c, out_floats = (size_t)g.oh * g.ow * s->k;
+    const size_t out_floats = (size_t)g.oh * g.ow * s->k;
 #pragma omp parallel num_threads(conv_threads(scratch))
     {
         float *xp = conv_thread_buffer(scratch, omp_get_thread_num());
@@ -295,7 +350,7 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
             memset(sums, 0, 2 * scratch->channels * sizeof *sums);
             for (int n = conv_shard_start(s->n, shards, shard); n < conv_shard_start(s->n, shards, shard + 1);
                  n++) {
-                gather_input(s, &g, a->x + n * in_floats, a->act, xp);
+                gather_input(s, &g, a->x, n, a->act, xp);
                 forward_one(s, &g, a, xp, n * out_floats, sums, scratch->channels);
             }
         }
@@ -314,8 +369,9 @@ INLINE void weights_image(const struct conv_shape *s, const struct geometry *g, 
     const int taps = s->ksize * s->ksize, band = OUTER_PIXELS / g->ow > 1 ? OUTER_PIXELS / g->ow : 1;
     for (int i0 = 0; i0 < g->oh; i0 += band)
         for (int k = 0; k < s->k; k += vectors * VW)
-            for (int t = 0; t < taps; t++)
-                for (int c = 0; c < s->c; c += channels) {
+            for (int b = 0; b < taps * g->blocks_c; b++)
+                for (int c = b / taps * BLOCK; c < (b / taps + 1) * BLOCK && c < s->c; c += channels) {
+                    const int t = b % taps;
                     struct tile_sum sum;
                     float *out = dw + ((size_t)t * g->blocks_c * BLOCK + c) * s->k + k;
                     tile_load(&sum, out, s->k, channels, vectors);
@@ -330,9 +386,60 @@ INLINE void weights_image(const struct conv_shape *s, const struct geometry *g, 
                 }
 }
 
+#if VW == 16
+/* Up to eight input channels, the stem: a tile is the three taps of a kernel row x all channels, so that it
+ * has enough sums. */
+INLINE void weights_few(const struct conv_shape *s, const struct geometry *g, const float *xp,
+                        const float *gp, float *dw, const int channels)
+{
+    for (int k = 0; k < s->k; k += VW)
+        for (int i = 0; i < g->oh; i++)
+            for (int ky = 0; ky < 3; ky++) {
+                float *out = dw + (size_t)ky * 3 * BLOCK * s->k + k;
+                const float *x = xp + (size_t)(i + ky) * g->columns * BLOCK;
+                const float *d = gp + k / BLOCK * g->g_block + ((size_t)(i + 1) * (g->ow + 2) + 1) * BLOCK;
+                vf sum[3][8];
+                UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++) sum[kx][c] =
+                    vec_load(out + (size_t)(kx * BLOCK + c) * s->k);
+                NO_UNROLL for (int j = 0; j < g->ow; j++, x += BLOCK, d += BLOCK)
+                {
+                    const vf v = vec_load(d);
+                    UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++)
+                        sum[kx][c] += v * x[kx * BLOCK + c];
+                }
+                UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++)
+                    vec_store(out + (size_t)(kx * BLOCK + c) * s->k, sum[kx][c]);
+            }
+}
+
+static bool weights_stem(const struct conv_shape *s, const struct geometry *g, const float *xp,
+                         const float *gp, float *dw)
+{
+    if (s->ksize != 3 || g->step != 1)
+        return false;
+#define FEW(n)                                                                                               \
+    case n:                                                                                                  \
+        weights_few(s, g, xp, gp, dw, n);                                                                    \
+        return true;
+    switch (s->c) {
+        FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8) default : return false;
+    }
+#undef FEW
+}
+#else
+static bool weights_stem(const struct conv_shape *s, const struct geometry *g, const float *xp,
+                         const float *gp, float *dw)
+{
+    (void)s, (void)g, (void)xp, (void)gp, (void)dw;
+    return false; /* sixteen registers hold no such tile */
+}
+#endif
+
 static void weights_one(const struct conv_shape *s, const struct geometry *g, const float *xp,
                         const float *gp, float *dw)
 {
+    if (weights_stem(s, g, xp, gp, dw))
+        return;
     if (tile_vectors(s->k) == 2) {
         if (g->step == 1)
             weights_image(s, g, xp, gp, dw, 1, CHANNELS_2, 2);
@@ -367,36 +474,20 @@ static struct parity parity_make(int parity, int before, int ksize, int stride)
     return p;
 }
 
-/* Pixels j .. j+pixels (counted within the parity) of row i, channels from c; first is dx's pixel of i = j =
- * 0. */
-INLINE void dx_tile(const struct conv_shape *s, const struct geometry *g, const struct conv_backward_args *a,
-                    const float *gp, const float *turned, const struct parity *py, const struct parity *px,
-                    size_t first, int c, int i, int j, struct channel_sums *t, const int pixels,
-                    const int vectors)
+INLINE void dx_epilogue(const struct conv_shape *s, const struct conv_backward_args *a, const float *tile,
+                        size_t at, int c, int pixels, struct channel_sums *t, const int vectors,
+                        const bool has_act)
 {
-    struct tile_sum sum;
-    const int taps = s->ksize * s->ksize;
-    tile_zero(&sum, pixels, vectors);
-    for (int m = 0; m < py->n; m++)
-        for (int n = 0; n < px->n; n++) {
-            const int tap = py->tap[m] * s->ksize + px->tap[n];
-            const float *panel = turned + ((size_t)c * taps + (size_t)tap * vectors * VW) * s->k;
-            const float *in =
-                gp + ((size_t)(i + py->offset[m] + 1) * (g->ow + 2) + j + px->offset[n] + 1) * BLOCK;
-            for (int b = 0; b < g->blocks_k; b++, in += g->g_block)
-                panel = tile_multiply(&sum, in, BLOCK, BLOCK, panel, pixels, vectors);
-        }
-    const size_t at = first + ((size_t)i * s->w + j) * s->stride * s->c + c, step = (size_t)s->stride * s->c;
+    const size_t step = (size_t)s->stride * s->c;
     UNROLL for (int v = 0; v < vectors; v++)
     {
-        const struct act_vec act = act_load(a->act, c + v * VW, a->act.scale);
-        UNROLL for (int p = 0; p < pixels; p++)
-        {
+        const struct act_vec act = act_load(a->act, c + v * VW, has_act);
+        for (int p = 0; p < pixels; p++) {
             const size_t here = at + p * step + v * VW;
-            vf d = sum.v[p][v];
+            vf d = vec_load(tile + p * TILE_STEP + v * VW);
             if (a->extra)
                 d += vec_load(a->extra + here);
-            if (a->act.scale) {
+            if (has_act) {
                 vf x = vec_load(a->x + here);
                 d *= vec_lrelu_slope(act.scale * x + act.shift);
                 t->sum[v] += d;
@@ -407,42 +498,52 @@ INLINE void dx_tile(const struct conv_shape *s, const struct geometry *g, const 
     }
 }
 
-INLINE void dx_image(const struct conv_shape *s, const struct geometry *g, const struct conv_backward_args *a,
-                     const float *gp, const float *turned, size_t first, double *sums, size_t second,
-                     const int pixels, const int vectors)
+/* The pixels of dx of one parity (y, x) of one image, whose first float is `first`. */
+INLINE void dx_parity(const struct conv_shape *s, const struct geometry *g,
+                      const struct conv_backward_args *a, const float *gp, const float *turned, size_t first,
+                      int y, int x, double *sums, size_t second, const int vectors, const bool has_act)
 {
-    for (int part = 0; part < s->stride * s->stride; part++) {
-        const int y = part / s->stride, x = part % s->stride;
-        const struct parity py = parity_make(y, g->top, s->ksize, s->stride);
-        const struct parity px = parity_make(x, g->left, s->ksize, s->stride);
-        const int rows = (s->h - y + s->stride - 1) / s->stride,
-                  columns = (s->w - x + s->stride - 1) / s->stride;
-        const size_t at = first + ((size_t)y * s->w + x) * s->c;
-        for (int c = 0; c < s->c; c += vectors * VW)
-            for (int i = 0; i < rows; i++) {
-                struct channel_sums t = {{{0}}, {{0}}};
-                int j = 0;
-                for (; j + pixels <= columns; j += pixels)
-                    dx_tile(s, g, a, gp, turned, &py, &px, at, c, i, j, &t, pixels, vectors);
-                for (; j + PIXELS_SMALL <= columns; j += PIXELS_SMALL)
-                    dx_tile(s, g, a, gp, turned, &py, &px, at, c, i, j, &t, PIXELS_SMALL, vectors);
-                for (; j < columns; j++)
-                    dx_tile(s, g, a, gp, turned, &py, &px, at, c, i, j, &t, 1, vectors);
-                for (int v = 0; v < vectors; v++) {
-                    vec_add_double(sums + c + v * VW, t.sum[v]);
-                    vec_add_double(sums + second + c + v * VW, t.second[v]);
-                }
-            }
+    const struct parity py = parity_make(y, g->top, s->ksize, s->stride);
+    const struct parity px = parity_make(x, g->left, s->ksize, s->stride);
+    const int rows = (s->h - y + s->stride - 1) / s->stride, columns = (s->w - x + s->stride - 1) / s->stride;
+    float tile[ROWS_MAX * TILE_STEP];
+    struct taps taps = {.n = py.n * px.n};
+    for (int t = 0; t < taps.n; t++) {
+        const int m = t / px.n, n = t % px.n;
+        taps.in[t] = ((size_t)(py.offset[m] + 1) * (g->ow + 2) + px.offset[n] + 1) * BLOCK;
+        taps.panel[t] = (size_t)(py.tap[m] * s->ksize + px.tap[n]) * vectors * VW * s->k;
     }
+    for (int c = 0; c < s->c; c += vectors * VW)
+        for (int i = 0; i < rows; i++) {
+            struct channel_sums t = {{{0}}, {{0}}};
+            for (int j = 0, pixels; j < columns; j += pixels) {
+                const size_t at = first + ((size_t)(i * s->stride + y) * s->w + j * s->stride + x) * s->c + c;
+                pixels = tile_pixels(columns - j, vectors);
+                convolve_tile(&taps, gp + ((size_t)i * (g->ow + 2) + j) * BLOCK, g->g_block, 1, s->k,
+                              turned + (size_t)c * s->ksize * s->ksize * s->k, tile, pixels, vectors);
+                dx_epilogue(s, a, tile, at, c, pixels, &t, vectors, has_act);
+            }
+            for (int v = 0; v < vectors && has_act; v++) {
+                vec_add_double(sums + c + v * VW, t.sum[v]);
+                vec_add_double(sums + second + c + v * VW, t.second[v]);
+            }
+        }
 }
 
 static void dx_one(const struct conv_shape *s, const struct geometry *g, const struct conv_backward_args *a,
                    const float *gp, const float *turned, size_t first, double *sums, size_t second)
 {
-    if (tile_vectors(s->c) == 2)
-        dx_image(s, g, a, gp, turned, first, sums, second, PIXELS_2, 2);
-    else
-        dx_image(s, g, a, gp, turned, first, sums, second, PIXELS_1, 1);
+    for (int part = 0; part < s->stride * s->stride; part++) {
+        const int y = part / s->stride, x = part % s->stride;
+        if (tile_vectors(s->c) == 2 && a->act.scale)
+            dx_parity(s, g, a, gp, turned, first, y, x, sums, second, 2, true);
+        else if (tile_vectors(s->c) == 2)
+            dx_parity(s, g, a, gp, turned, first, y, x, sums, second, 2, false);
+        else if (a->act.scale)
+            dx_parity(s, g, a, gp, turned, first, y, x, sums, second, 1, true);
+        else
+            dx_parity(s, g, a, gp, turned, first, y, x, sums, second, 1, false);
+    }
 }
 
 /* ---- backward */
@@ -451,7 +552,9 @@ static void dx_one(const struct conv_shape *s, const struct geometry *g, const s
 static void finish_weights(const struct conv_shape *s, const struct geometry *g, const float *part,
                            int shards, float *dw, bool add_to)
 {
-    for (int t = 0; t < s->ksize * s->ksize; t++)
+    if (s->c % BLOCK == 0)
+        conv_add_shards(dw, part, shard_weights(s, g), n_weights(s), shards, add_to);
+    for (int t = 0; s->c % BLOCK && t < s->ksize * s->ksize; t++)
         conv_add_shards(dw + (size_t)t * s->c * s->k, part + (size_t)t * g->blocks_c * BLOCK * s->k,
                         shard_weights(s, g), (size_t)s->c * s->k, shards, add_to);
 }
@@ -482,7 +585,7 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
             memset(dw, 0, partial * sizeof *dw);
             for (int n = conv_shard_start(s->n, shards, shard); n < conv_shard_start(s->n, shards, shard + 1);
                  n++) {
-                gather_input(s, &g, a->x + n * in_floats, a->act, xp);
+                gather_input(s, &g, a->x, n, a->act, xp);
                 gather_grad(s, &g, a->g, n * out_floats, gp, sums + 2 * scratch->channels);
                 weights_one(s, &g, xp, gp, dw);
                 if (a->dx)
