@@ -7,7 +7,7 @@
  * Invariants
  *   1. Chips are streamed in batches of at most 128; what grows with the event is one struct mapping_item per
  * building.
- *   2. Everything is written into OUT/.map-PID.tmp and renamed at the end, run.json last; a failure or an
+ *   2. Everything is written into OUT/.map.tmp-PID and renamed at the end, run.json last; a failure or an
  * interrupt removes that folder and leaves the earlier map as it was. Folders of runs that were killed are
  * removed by the next run.
  *   3. run.json holds the SHA-256 of every other output: a reader can tell files of two runs apart.
@@ -359,6 +359,18 @@ static void add_absolute(cJSON *j, const char *key, const char *path)
     free(absolute);
 }
 
+/* The source rasters, which the server shows. */
+static cJSON *inputs_json(const struct event *ev)
+{
+    cJSON *j = cJSON_CreateObject();
+    for (int d = 0; d < 2; d++) {
+        cJSON *list = cJSON_AddArrayToObject(j, d == EVENT_PRE ? "pre" : "post");
+        for (int i = 0; i < ev->n_path[d]; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(ev->path[d][i]));
+    }
+    return j;
+}
+
 static cJSON *event_json(const struct mapping_run *r)
 {
     const struct event *ev = r->ev;
@@ -366,11 +378,6 @@ static cJSON *event_json(const struct mapping_run *r)
     cJSON *j = cJSON_CreateObject(), *manifest = cJSON_Parse(ev->manifest), *grid;
     add_absolute(j, "path", ev->dir);
     cJSON_AddStringToObject(j, "digest", ev->digest);
-    for (int d = 0; d < 2; d++) {
-        cJSON *list = cJSON_AddArrayToObject(j, d == EVENT_PRE ? "pre" : "post");
-        for (int i = 0; i < ev->n_path[d]; i++)
-            cJSON_AddItemToArray(list, cJSON_CreateString(ev->path[d][i]));
-    }
     cJSON *inputs = cJSON_GetObjectItemCaseSensitive(manifest, "inputs");
     if (inputs)
         cJSON_AddItemToObject(j, "inputs", cJSON_Duplicate(inputs, true));
@@ -479,6 +486,7 @@ static bool write_run_json(struct mapping_run *r, const struct mapping_report *r
     cJSON_AddNumberToObject(run, "cut", r->map.cut);
     cJSON_AddBoolToObject(run, "binary", r->map.n_classes == 2);
     cJSON_AddItemToObject(run, "settings", cJSON_Duplicate(r->settings, true));
+    cJSON_AddItemToObject(run, "inputs", inputs_json(r->ev));
     cJSON_AddItemToObject(run, "event", event_json(r));
     cJSON_AddItemToObject(run, "model", model_json(r));
     cJSON *counts = cJSON_AddObjectToObject(run, "counts");
@@ -524,10 +532,10 @@ static void remove_leftovers(const char *out_dir)
     for (struct dirent *f; d && (f = readdir(d));) {
         char *end, dir[PATH_SIZE];
         struct err ignored;
-        if (strncmp(f->d_name, ".map-", 5) != 0)
+        if (strncmp(f->d_name, ".map.tmp-", 9) != 0)
             continue;
-        long pid = strtol(f->d_name + 5, &end, 10);
-        if (pid > 0 && strcmp(end, ".tmp") == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH &&
+        long pid = strtol(f->d_name + 9, &end, 10);
+        if (pid > 0 && *end == '\0' && kill((pid_t)pid, 0) != 0 && errno == ESRCH &&
             file_join(dir, sizeof dir, out_dir, f->d_name, &ignored))
             remove_stage(dir);
     }
@@ -544,7 +552,8 @@ static bool check_out_dir(const struct mapping_options *o, struct err *e)
         if (!file_join(path, sizeof path, o->out_dir, outputs[k], e))
             return false;
         if (file_exists(path) && !o->overwrite)
-            return err_set(e, ERR_USAGE, "%s holds a map already; choose another folder or add --overwrite",
+            return err_set(e, ERR_USAGE,
+                           "a map exists already in %s; choose another folder or add --overwrite",
                            o->out_dir);
     }
     return true;
@@ -557,7 +566,7 @@ static bool open_stage(struct mapping_run *r, struct err *e)
     if (!file_make_dirs(r->o->out_dir, e))
         return false;
     remove_leftovers(r->o->out_dir);
-    snprintf(name, sizeof name, ".map-%ld.tmp", (long)getpid());
+    snprintf(name, sizeof name, ".map.tmp-%ld", (long)getpid());
     if (!file_join(r->stage_dir, sizeof r->stage_dir, r->o->out_dir, name, e))
         return false;
     if (mkdir(r->stage_dir, 0777) != 0)

@@ -5,7 +5,7 @@
  * Buildings are burnt block by block (512 x 512): each block rasterises the index of the buildings that touch
  * it into one small in-memory band, and both rasters look their values up through that index. A pixel belongs
  * to a building when its centre lies inside the outline; where outlines overlap the worse verdict wins, as on
- * paper. A point footprint covers the pixel it falls into.
+ * paper.
  *
  * The blocks go into a sparse tiled GeoTIFF first, because a COG must have its overviews before its pixels
  * and GDAL's COG driver can therefore only copy; blocks without content are never written. Overviews are made
@@ -22,7 +22,6 @@
 
 #include "geo/raster.h"
 #include "models/base/mem.h"
-#include <assert.h>
 #include <cpl_conv.h>
 #include <cpl_error.h>
 #include <cpl_string.h>
@@ -522,7 +521,7 @@ static bool write_classes(const struct mapping_map *m, const char *path, struct 
     if (ds) {
         GDALRasterBandH band = GDALGetRasterBand(ds, 1);
         GDALRasterAttributeTableH rat = GDALCreateRasterAttributeTable();
-        int row = 0, n_classes = 0;
+        int row = 0;
         for (int v = 0; v < 256; v++)
             names[v] = (char *)(uintptr_t) "";
         names[256] = NULL;
@@ -534,7 +533,8 @@ static bool write_classes(const struct mapping_map *m, const char *path, struct 
         for (int v = 0; v < 256; v++) {
             int level = v == MAPPING_UNKNOWN ? -1 : v - 1;
             const char *name = v == 0 ? "no building" : v == MAPPING_NODATA ? "no imagery" : NULL;
-            bool grade = (v >= 1 && v <= 4) || v == MAPPING_UNKNOWN;
+            bool grade = m->n_classes == 2 ? level == 0 || level == m->cut : level >= 0 && level <= 3;
+            grade = grade || v == MAPPING_UNKNOWN;
             if (!name && grade)
                 name = mapping_class_name(m, level);
             if (!name)
@@ -546,9 +546,7 @@ static bool write_classes(const struct mapping_map *m, const char *path, struct 
             GDALRATSetValueAsInt(rat, row, 2, c.c1);
             GDALRATSetValueAsInt(rat, row, 3, c.c2);
             GDALRATSetValueAsInt(rat, row++, 4, c.c3);
-            n_classes++;
         }
-        assert(n_classes >= 4);
         GDALSetRasterCategoryNames(band, names);
         GDALSetDefaultRAT(band, rat);
         GDALDestroyRasterAttributeTable(rat);
