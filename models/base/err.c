@@ -17,7 +17,7 @@ static const struct {
 #undef ERR_ROW
 };
 
-static void fill(char *dst, size_t size, const char *fmt, va_list ap)
+static __attribute__((format(printf, 3, 0))) void fill(char *dst, size_t size, const char *fmt, va_list ap)
 {
     int n = vsnprintf(dst, size, fmt, ap);
     if (n >= 0 && (size_t)n >= size)
