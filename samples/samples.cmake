@@ -3,3 +3,7 @@
 file(GLOB scene_sources CONFIGURE_DEPENDS samples/scene/*.c)
 add_executable(aftermap-scene ${scene_sources})
 target_link_libraries(aftermap-scene PRIVATE am_base PkgConfig::GDAL PkgConfig::CJSON OpenMP::OpenMP_C)
+
+# The yardstick of experiments/big_scene.sh. Built on request: cmake --build build --target aftermap-read-windows
+add_executable(aftermap-read-windows EXCLUDE_FROM_ALL samples/experiments/read_windows.c)
+target_link_libraries(aftermap-read-windows PRIVATE am_flags PkgConfig::GDAL)

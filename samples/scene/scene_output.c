@@ -252,6 +252,7 @@ static OGRGeometryH outline(const struct scene *s, const struct house *h, uint64
         }
         whole = both;
     }
+    OGRGeometryH exact = whole ? OGR_G_Clone(whole) : NULL;
     OGRGeometryH ring = whole && wkbFlatten(OGR_G_GetGeometryType(whole)) == wkbPolygon
                             ? OGR_G_GetGeometryRef(whole, 0)
                             : NULL;
@@ -262,6 +263,11 @@ static OGRGeometryH outline(const struct scene *s, const struct house *h, uint64
     }
     if (n > 1)
         OGR_G_SetPoint_2D(ring, n - 1, OGR_G_GetX(ring, 0), OGR_G_GetY(ring, 0));
+    if (exact && !OGR_G_IsValid(whole)) { /* a notch narrower than the hand's tremor */
+        OGR_G_DestroyGeometry(whole);
+        return exact;
+    }
+    OGR_G_DestroyGeometry(exact);
     return whole;
 }
 
