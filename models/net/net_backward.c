@@ -107,14 +107,15 @@ static void pool_backward(struct net *net, const float *x, int n)
             to = (int)((int64_t)n * (shard + 1) / NET_HEAD_SHARDS);
         for (int i = from; i < to; i++) {
             const float *de = net->dembedding + (size_t)i * c;
-            for (int p = 0; p < area; p++) {
-                size_t at = ((size_t)i * area + p) * c;
+            const float *xi = x + (size_t)i * area * c;
+            float *z = net->z1 + (size_t)i * area * c;
+            for (int p = 0; p < area; p++, xi += c, z += c) {
+#pragma omp simd
                 for (int j = 0; j < c; j++) {
-                    float xv = x[at + j], slope = scale[j] * xv + shift[j] > 0 ? 1.0f : CONV_LRELU_SLOPE;
-                    float dz = de[j] / (float)area * slope;
-                    net->z1[at + j] = dz;
-                    sums[j] += (double)dz;
-                    sums[c + j] += (double)dz * (double)xv;
+                    float dz = de[j] / (float)area, leaked = CONV_LRELU_SLOPE * dz;
+                    z[j] = scale[j] * xi[j] + shift[j] > 0 ? dz : leaked;
+                    sums[j] += (double)z[j];
+                    sums[c + j] += (double)z[j] * (double)xi[j];
                 }
             }
         }
