@@ -121,7 +121,7 @@ export class DamageMap {
         url: `./tiles/${a.id}/${id}/{z}/{x}/{y}.png?rev=${a.revision}`,
         minZoom: info.minzoom,
         maxZoom: info.maxzoom,
-        attributions: id === "damage" ? [] : [t("attribution", a.version ?? "")],
+        attributions: id === "damage" ? [] : [t("attribution", a.version ? ` ${a.version}` : "")],
         interpolate: id !== "damage",
       }),
       extent: transformExtent(info.bounds, "EPSG:4326", "EPSG:3857"),

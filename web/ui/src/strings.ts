@@ -30,7 +30,7 @@ const en = {
   noLayerPost: "from after",
   downloads: "Downloads",
   interface: "Interface for other programs",
-  attribution: "Images: as given by the user. Damage: aftermap {0}, read by a program, not verified on the ground.",
+  attribution: "Images: as given by the user. Damage: read by aftermap{0}, not verified on the ground.",
   unknownDate: "date unknown",
   area: "Area",
   squareMetres: "{0} m²",
