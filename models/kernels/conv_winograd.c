@@ -530,6 +530,7 @@ static void forward_solo(const struct conv_shape *s, const struct conv_forward_a
                          int shards, struct conv_scratch *scratch)
 {
     const int units = s->n * p->strips;
+    const size_t in_strip = (size_t)4 * s->w * s->c, out_strip = (size_t)4 * s->w * s->k;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(conv_threads(scratch))
     for (int shard = 0; shard < shards; shard++) {
         float *next = conv_thread_buffer(scratch, omp_get_thread_num());
@@ -540,8 +541,14 @@ static void forward_solo(const struct conv_shape *s, const struct conv_forward_a
             int n = end - u < p->pass_strips ? end - u : p->pass_strips;
             for (int i = 0; i < n; i++)
                 transform_input(s, a->x, a->act, u + i, v, i * p->tiles_x);
-            for (int f = 0; f < FREQS; f++)
+            const int ahead = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            for (int f = 0; f < FREQS; f++) {
+                vec_fetch(a->x + (u + n) * in_strip, ahead * in_strip, f, FREQS);
+                vec_fetch(a->y + u * out_strip, n * out_strip, f, FREQS);
+                if (a->residual)
+                    vec_fetch(a->residual + u * out_strip, n * out_strip, f, FREQS);
                 multiply(v, a->prepared, m, f, n * p->tiles_x, s->c, s->k);
+            }
             for (int i = 0; i < n; i++)
                 write_output(s, a, u + i, m, i * p->tiles_x, sums, scratch->channels);
         }
@@ -604,6 +611,28 @@ static void multiply_back(const struct conv_shape *s, const struct conv_backward
         multiply(b->e, b->turned, b->v, f, tiles, s->k, s->c);
 }
 
+/* Inlined by force: as a call without visible effect GCC drops it. Part f of what stage 3 of this pass (n
+ * strips from u) writes and stage 1 of the next (ahead strips) reads.
+ */
+INLINE void fetch_back(const struct conv_shape *s, const struct conv_backward_args *a, int u, int n,
+                       int ahead, int f)
+{
+    const size_t in = (size_t)4 * s->w * s->c, out = (size_t)4 * s->w * s->k, next = (u + n) * out;
+    vec_fetch(a->x + (u + n) * in, ahead * in, f, FREQS);
+    if (a->g->dz) {
+        vec_fetch(a->g->dz + next, ahead * out, f, FREQS);
+        vec_fetch(a->g->raw + next, ahead * out, f, FREQS);
+    }
+    if (a->g->add)
+        vec_fetch(a->g->add + next, ahead * out, f, FREQS);
+    if (a->g->store && a->g->store != a->g->add)
+        vec_fetch(a->g->store + next, ahead * out, f, FREQS);
+    if (a->dx)
+        vec_fetch(a->dx + u * in, n * in, f, FREQS);
+    if (a->extra && a->extra != a->dx)
+        vec_fetch(a->extra + u * in, n * in, f, FREQS);
+}
+
 static void backward_solo(const struct conv_shape *s, const struct conv_backward_args *a,
                           const struct plan *p, const struct back *common, int shards,
                           struct conv_scratch *scratch)
@@ -626,8 +655,11 @@ static void backward_solo(const struct conv_shape *s, const struct conv_backward
                 transform_gradient(s, a->g, u + i, b.d, b.e, i * p->tiles_x, sums + 2 * scratch->channels,
                                    a->dx);
             }
-            for (int f = 0; f < FREQS; f++)
+            const int ahead = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            for (int f = 0; f < FREQS; f++) {
+                fetch_back(s, a, u, n, ahead, f);
                 multiply_back(s, a, &b, du, f, n * p->tiles_x, u == start);
+            }
             for (int i = 0; a->dx && i < n; i++)
                 write_dx(s, a, u + i, b.v, i * p->tiles_x, sums, scratch->channels);
         }

@@ -35,7 +35,8 @@ static double now(void)
     attribute __attribute__((noinline)) static float name(int n)                                             \
     {                                                                                                        \
         typedef float v __attribute__((vector_size(lanes * 4)));                                             \
-        v a = {0}, b = {0}, c = {0}, d = {0}, e = {0}, f = {0}, g = {0}, h = {0}, i = {0}, j = {0};          \
+        v a = {0}, b = a + 1, c = a + 2, d = a + 3, e = a + 4, f = a + 5, g = a + 6, h = a + 7, i = a + 8,   \
+          j = a + 9;                                                                                         \
         v x = a + 0.999f, y = a + 1e-3f;                                                                     \
         for (; n > 0; n--) {                                                                                 \
             a = a * x + y, b = b * x + y, c = c * x + y, d = d * x + y, e = e * x + y;                       \
