@@ -35,7 +35,7 @@ static double now(void)
     attribute __attribute__((noinline)) static float name(int n)                                             \
     {                                                                                                        \
         typedef float v __attribute__((vector_size(lanes * 4)));                                             \
-        v a = {0}, b = a + 1, c = a + 2, d = a + 3, e = a + 4, f = a + 5, g = a + 6, h = a + 7, i = a + 8,   \
+        v a = {0}, b = a + 11, c = a + 2, d = a + 3, e = a + 4, f = a + 5, g = a + 6, h = a + 7, i = a + 8,  \
           j = a + 9;                                                                                         \
         v x = a + 0.999f, y = a + 1e-3f;                                                                     \
         for (; n > 0; n--) {                                                                                 \
@@ -53,18 +53,24 @@ PEAK(peak_8, 8, __attribute__((target("avx2,fma"))))
 PEAK(peak_16, 16, __attribute__((target("avx512f"))))
 #endif
 
+/* The best of some goes: the first also starts the threads. */
 static double peak_of(float (*turns)(int n), double flops)
 {
-    enum { TURNS = 4000000 };
-    int threads = 0;
-    float seen = 0;
-    double start = now();
+    enum { TURNS = 4000000, GOES = 5 };
+    double best = 0;
+    for (int go = 0; go < GOES; go++) {
+        int threads = 0;
+        float seen = 0;
+        double start = now();
 #pragma omp parallel reduction(+ : threads, seen)
-    {
-        seen += turns(TURNS);
-        threads++;
+        {
+            seen += turns(TURNS);
+            threads++;
+        }
+        double rate = threads * flops * TURNS / (now() - start) / 1e9;
+        best = seen > 0 && rate > best ? rate : best;
     }
-    return seen > 0 ? threads * flops * TURNS / (now() - start) / 1e9 : 0;
+    return best;
 }
 
 static double peak(void)
