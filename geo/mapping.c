@@ -474,7 +474,7 @@ static bool outputs_json(struct mapping_run *r, cJSON *run, struct err *e)
 
 static bool write_run_json(struct mapping_run *r, const struct mapping_report *report, struct err *e)
 {
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], seed[32];
     double t = now_s();
     cJSON *run = cJSON_CreateObject();
     cJSON_AddStringToObject(run, "kind", "damage map");
@@ -482,7 +482,8 @@ static bool write_run_json(struct mapping_run *r, const struct mapping_report *r
     cJSON_AddStringToObject(run, "version", AM_VERSION);
     cJSON_AddStringToObject(run, "run_id", r->map.run_id);
     cJSON_AddStringToObject(run, "created", r->map.created);
-    cJSON_AddNumberToObject(run, "seed", (double)r->map.seed);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)r->map.seed);
+    cJSON_AddRawToObject(run, "seed", seed); /* all 64 bits, which a double would round */
     cJSON_AddNumberToObject(run, "cut", r->map.cut);
     cJSON_AddBoolToObject(run, "binary", r->map.n_classes == 2);
     cJSON_AddItemToObject(run, "settings", cJSON_Duplicate(r->settings, true));

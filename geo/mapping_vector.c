@@ -323,7 +323,7 @@ static char *foreign_member(const struct mapping_map *m, struct err *e)
             if (strcmp(key, "settings") == 0)
                 cJSON_AddItemToObject(member, key, cJSON_Duplicate(m->settings, true));
             else if (strcmp(key, "cut") == 0 || strcmp(key, "seed") == 0)
-                cJSON_AddNumberToObject(member, key, strtod(j->valuestring, NULL));
+                cJSON_AddRawToObject(member, key, j->valuestring);
             else
                 cJSON_AddStringToObject(member, key, j->valuestring);
         }
