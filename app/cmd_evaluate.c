@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cmd_evaluate.c - `aftermap evaluate`: what a map or a model is worth on labels it has not seen
- * (geo/mapping.h). */
+ * (geo/evaluate.h). */
 #include "app/command.h"
 #include "app/console.h"
-#include "geo/mapping.h"
+#include "geo/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>

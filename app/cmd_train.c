@@ -220,9 +220,9 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
     return true;
 }
 
-/* What a model must remember of the event it was learnt from. */
+/* What a model must remember of the event or plain set it was learnt from. */
 struct event_meta {
-    char cut[8], gsd[32], size[32], *scaling;
+    char cut[8], gsd[32], size[32], test_share[32], *scaling;
     struct checkpoint_meta pair[8];
     int n;
 };
@@ -305,6 +305,8 @@ static bool run(void *options_, const struct common *common, const struct progre
                        c->out);
     if (plain) {
         ok = load_plain(c, common, &set, progress, e);
+        snprintf(meta.test_share, sizeof meta.test_share, "%.17g", c->test_share); /* evaluate splits likewise */
+        meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", meta.test_share};
     } else {
         ev = event_open(c->data, e);
         ok = ev && event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&

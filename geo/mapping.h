@@ -28,7 +28,6 @@
 #ifndef AM_MAPPING_H
 #define AM_MAPPING_H
 
-#include "geo/evaluate.h"
 #include "models/base/progress.h"
 #include <stddef.h>
 #include <stdint.h>
