@@ -28,7 +28,7 @@ enum { ASSESSMENT_MAX_FIELDS = 40, ASSESSMENT_MAX_VALUES = 32, ASSESSMENT_NO_P =
 
 struct building {
     int64_t fid;
-    size_t text, text_size;      /* the feature in assessment.text, without a closing brace's successor */
+    size_t text, text_size;      /* the feature in assessment.text */
     double box[4];               /* minx miny maxx maxy in degrees */
     OGRGeometryH geometry;       /* NULL: none */
     uint32_t equal[EQUAL_COUNT]; /* offsets into assessment.names; 0: null */

@@ -40,7 +40,7 @@ static void page_reply(const struct http_request *q, struct http_reply *a, const
         a->status = 200;
         a->type = file->type;
         a->fixed = file->gzip;
-        a->size = file->size;
+        a->size = (size_t)(file->end - file->gzip);
     } else {
         size_t size = 0;
         char *text = page_inflate(file, &size);

@@ -21,22 +21,17 @@ EMBED(page_index, "index.html.gz");
 EMBED(page_script, "app.js.gz");
 EMBED(page_style, "app.css.gz");
 
-static struct page_file files[] = {
-    {"index.html", "text/html; charset=utf-8", page_index, 0},
-    {"app.js", "text/javascript; charset=utf-8", page_script, 0},
-    {"app.css", "text/css; charset=utf-8", page_style, 0},
+static const struct page_file files[] = {
+    {"index.html", "text/html; charset=utf-8", page_index, page_index_end},
+    {"app.js", "text/javascript; charset=utf-8", page_script, page_script_end},
+    {"app.css", "text/css; charset=utf-8", page_style, page_style_end},
 };
 
 const struct page_file *page_find(const char *name)
 {
-    static const unsigned char *const ends[] = {page_index_end, page_script_end, page_style_end};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        if (strcmp(files[i].name, name) != 0)
-            continue;
-        /* Every thread would store the same value; the difference of two symbols is no constant for C. */
-        __atomic_store_n(&files[i].size, (size_t)(ends[i] - files[i].gzip), __ATOMIC_RELAXED);
-        return &files[i];
-    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (strcmp(files[i].name, name) == 0)
+            return &files[i];
     return NULL;
 }
 
@@ -53,10 +48,10 @@ const struct page_file *page_find(const char *name)
 char *page_inflate(const struct page_file *file, size_t *size)
 {
     /* A gzip member ends with the size of its content, little-endian. */
-    const unsigned char *tail = file->gzip + file->size - 4;
+    const unsigned char *tail = file->end - 4;
     size_t room = (size_t)tail[0] | (size_t)tail[1] << 8 | (size_t)tail[2] << 16 | (size_t)tail[3] << 24;
     char *out = malloc(room + 1);
-    z_stream z = {.next_in = (Bytef *)(uintptr_t)file->gzip, .avail_in = (uInt)file->size};
+    z_stream z = {.next_in = (Bytef *)(uintptr_t)file->gzip, .avail_in = (uInt)(file->end - file->gzip)};
     if (!out || inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) {
         free(out);
         return NULL;

@@ -8,8 +8,7 @@
 
 struct page_file {
     const char *name, *type;
-    const unsigned char *gzip; /* [size], static */
-    size_t size;
+    const unsigned char *gzip, *end; /* first byte and the one after the last, static */
 };
 
 /* NULL: no such file, or a program built without the page. */

@@ -204,9 +204,9 @@ static void color(const struct tile_layer *layer, int n_bands, const float *px, 
     }
 }
 
-/* Reads the window; the source's lock is held. */
+/* Reads the window; the source's lock is held. more: scratch of the mask's size. */
 static bool read_window(GDALDatasetH ds, const struct tile_layer *layer, const struct tile_source *s,
-                        const struct window *win, float *px, uint8_t *mask, struct err *e)
+                        const struct window *win, float *px, uint8_t *mask, uint8_t *more, struct err *e)
 {
     size_t plane = (size_t)win->buffer_w * (size_t)win->buffer_h;
     for (int k = 0; k < s->n_bands; k++) {
@@ -221,10 +221,17 @@ static bool read_window(GDALDatasetH ds, const struct tile_layer *layer, const s
                            win->buffer_w, win->buffer_h, GDT_Float32, 0, 0, &extra) != CE_None)
             return err_set(e, ERR_RUNTIME, "%s cannot be read here", file_base(s->path));
     }
-    GDALRasterBandH mask_band = GDALGetMaskBand(GDALGetRasterBand(ds, s->band[0]));
-    if (GDALRasterIO(mask_band, GF_Read, win->x, win->y, win->w, win->h, mask, win->buffer_w, win->buffer_h,
-                     GDT_Byte, 0, 0) != CE_None)
-        return err_set(e, ERR_RUNTIME, "%s cannot be read here", file_base(s->path));
+    /* A pixel is there when any band has it: zero as "no data" must not punch holes into dark colours. */
+    for (int k = 0; k < s->n_bands; k++) {
+        GDALRasterBandH band = GDALGetRasterBand(ds, s->band[k]);
+        if (k && !(GDALGetMaskFlags(band) & GMF_NODATA))
+            break; /* one mask for all bands */
+        if (GDALRasterIO(GDALGetMaskBand(band), GF_Read, win->x, win->y, win->w, win->h, k ? more : mask,
+                         win->buffer_w, win->buffer_h, GDT_Byte, 0, 0) != CE_None)
+            return err_set(e, ERR_RUNTIME, "%s cannot be read here", file_base(s->path));
+        for (size_t i = 0; k && i < plane; i++)
+            mask[i] |= more[i];
+    }
     return true;
 }
 
@@ -292,7 +299,7 @@ static bool draw(struct tile_pool *pool, const struct tile_layer *layer, struct 
         goto out;
     pthread_mutex_lock(&s->lock);
     GDALDatasetH ds = pool_open(pool, s, e);
-    ok = ds && read_window(ds, layer, s, &win, px, mask, e);
+    ok = ds && read_window(ds, layer, s, &win, px, mask, rgba, e);
     pthread_mutex_unlock(&s->lock);
     if (!ok)
         goto out;

@@ -16,7 +16,7 @@ if(AM_UI)
     OUTPUT ${ui_build}/packages.stamp
     COMMAND ${CMAKE_COMMAND} -E make_directory ${ui_build}
     COMMAND ${CMAKE_COMMAND} -E copy ${ui_setup} ${ui_build}
-    COMMAND ${NPM_PROGRAM} ci --prefix ${ui_build} --ignore-scripts --no-audit --no-fund --loglevel=error
+    COMMAND ${CMAKE_COMMAND} -E chdir ${ui_build} ${NPM_PROGRAM} ci --ignore-scripts --no-audit --no-fund --loglevel=error
     COMMAND ${CMAKE_COMMAND} -E touch ${ui_build}/packages.stamp
     DEPENDS ${ui_setup}
     WORKING_DIRECTORY ${PROJECT_BINARY_DIR}
@@ -29,7 +29,7 @@ if(AM_UI)
     COMMAND ${CMAKE_COMMAND} -E rm -rf ${ui_build}/src
     COMMAND ${CMAKE_COMMAND} -E copy_directory ${ui_source}/src ${ui_build}/src
     COMMAND ${CMAKE_COMMAND} -E copy ${ui_config} ${ui_build}
-    COMMAND ${NPM_PROGRAM} run --silent --prefix ${ui_build} build
+    COMMAND ${CMAKE_COMMAND} -E chdir ${ui_build} ${NPM_PROGRAM} run --silent build
     DEPENDS ${ui_build}/packages.stamp ${ui_config} ${ui_sources}
     WORKING_DIRECTORY ${PROJECT_BINARY_DIR}
     COMMENT "Building the page (tsc, esbuild)"

@@ -136,6 +136,8 @@ problem "long" 414 "$items?bldg_id=$(printf 'a%.0s' $(seq 5000))" ""
 problem "foreign host" 421 "$base/" "" -H 'Host: evil.example:80'
 problem "post" 405 "$items" "" -X POST -d x=1
 problem "delete" 405 "$base/" "" -X DELETE
+check "header too large" "$(code -H "X-Long: $(printf 'a%.0s' $(seq 60000))" "$base/")" 431
+check "a target that is no path" "$(code --request-target http://evil.example/ "$base/")" 400
 check "405: Allow" "$(header Allow -X PUT -d x "$base/collections")" "GET, HEAD"
 check "request id is kept" "$(header X-Request-Id -H 'X-Request-Id: job-7.a' "$base/healthz")" job-7.a
 check "request id is not believed" "$(header X-Request-Id -H 'X-Request-Id: <b>' "$base/healthz" | grep -c '<')" 0

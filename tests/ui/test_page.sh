@@ -12,7 +12,7 @@ packages=$2/ui_test
 mkdir -p "$packages"
 cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$packages"
 if ! cmp -s "$here/package-lock.json" "$packages/installed.json"; then
-    npm ci --prefix "$packages" --ignore-scripts --no-audit --no-fund --loglevel=error || { echo "playwright-core cannot be installed"; exit 77; }
+    (cd "$packages" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || { echo "playwright-core cannot be installed"; exit 77; }
     cp "$here/package-lock.json" "$packages/installed.json"
 fi
 bash "$here/../http/make_fixture.sh" "$work/demo" || exit 1
