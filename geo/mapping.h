@@ -28,6 +28,7 @@
 #ifndef AM_MAPPING_H
 #define AM_MAPPING_H
 
+#include "models/base/err.h"
 #include "models/base/progress.h"
 #include <stddef.h>
 #include <stdint.h>
