@@ -213,44 +213,43 @@ static void copy_values(struct reference *r)
             r->values[at++] = (double)r->tensors[i].value[j];
 }
 
-static struct setup setup_open(struct net_config c, int n, enum net_bn bn)
+static void setup_open(struct setup *s, struct net_config c, int n, enum net_bn bn)
 {
-    struct setup s = {0};
+    memset(s, 0, sizeof *s);
     struct err e = {0};
     size_t total = 0, floats = (size_t)n * c.size * c.size * c.c_in;
     c.bn_eps = 1e-3f;
     c.bn_momentum = 0.999f;
-    s.net =
+    s->net =
         net_create(&c, n + 1, NET_TRAIN, &e); /* one more than used: batches may be smaller than planned */
-    if (!s.net)
+    if (!s->net)
         fail_msg("%s", e.msg);
-    net_init(s.net, 7);
-    disturb(s.net, 11);
-    s.ref = (struct reference){.config = c, .bn = bn, .n = n};
-    s.ref.tensors = net_tensors(s.net, &s.ref.n_tensors);
-    for (int i = 0; i < s.ref.n_tensors; i++)
-        total += s.ref.tensors[i].count;
-    s.ref.values = calloc(total, sizeof(double));
-    s.ref.logits = calloc((size_t)n * c.n_classes, sizeof(double));
-    s.x = calloc(floats, sizeof(float));
-    s.dlogits = calloc((size_t)n * c.n_classes, sizeof(float));
-    assert_true(s.ref.values && s.ref.logits && s.x && s.dlogits && n <= 8);
-    copy_values(&s.ref);
+    net_init(s->net, 7);
+    disturb(s->net, 11);
+    s->ref = (struct reference){.config = c, .bn = bn, .n = n};
+    s->ref.tensors = net_tensors(s->net, &s->ref.n_tensors);
+    for (int i = 0; i < s->ref.n_tensors; i++)
+        total += s->ref.tensors[i].count;
+    s->ref.values = calloc(total, sizeof(double));
+    s->ref.logits = calloc((size_t)n * c.n_classes, sizeof(double));
+    s->x = calloc(floats, sizeof(float));
+    s->dlogits = calloc((size_t)n * c.n_classes, sizeof(float));
+    assert_true(s->ref.values && s->ref.logits && s->x && s->dlogits && n <= 8);
+    copy_values(&s->ref);
     for (int i = 0; i < n; i++)
-        s.label[i] = i % c.n_classes;
-    s.ref.x = s.x;
+        s->label[i] = i % c.n_classes;
+    s->ref.x = s->x;
     for (uint64_t seed = 1;; seed++) {
         struct rng r;
         rng_init(&r, seed, RNG_SCENE, 1);
         for (size_t i = 0; i < floats; i++)
-            s.x[i] = (float)rng_normal(&r);
-        s.ref.label = s.label;
-        ref_loss(&s.ref);
-        if (s.ref.margin > 4e-6)
+            s->x[i] = (float)rng_normal(&r);
+        s->ref.label = s->label;
+        ref_loss(&s->ref);
+        if (s->ref.margin > 4e-6)
             break;
         assert_true(seed < 200);
     }
-    return s;
 }
 
 static void setup_close(struct setup *s)
@@ -323,7 +322,8 @@ static void check_tensor(struct setup *s, const struct net_tensor *t, double *at
 
 static void check_net(struct net_config c, int n, enum net_bn bn)
 {
-    struct setup s = setup_open(c, n, bn);
+    struct setup s;
+    setup_open(&s, c, n, bn);
     const float *logits = net_forward(s.net, s.x, n, bn);
     double loss = ref_loss(&s.ref), largest = 0, got_loss = 0;
     for (int i = 0; i < n; i++) {
