@@ -154,6 +154,7 @@ int main(int argc, char **argv)
         o->threads = omp_get_max_threads();
 
     GDALAllRegister();
+    GDALSetCacheMax64(64 << 20); /* a strip is written once and never read: more would only hold memory */
     CPLSetErrorHandler(CPLQuietErrorHandler);
     struct scene s;
     struct err e = {0};

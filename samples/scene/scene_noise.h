@@ -48,9 +48,10 @@ static inline float noise_step(float a, float b, float t)
 
 static inline float noise_value(float x, float y, uint32_t salt)
 {
-    float fx = floorf(x), fy = floorf(y);
-    int32_t ix = (int32_t)fx, iy = (int32_t)fy;
-    float tx = x - fx, ty = y - fy;
+    int32_t ix = (int32_t)x, iy = (int32_t)y; /* floor by hand: plain x86-64 has it only as a call */
+    ix -= x < (float)ix;
+    iy -= y < (float)iy;
+    float tx = x - (float)ix, ty = y - (float)iy;
     tx = tx * tx * (3.0f - 2.0f * tx);
     ty = ty * ty * (3.0f - 2.0f * ty);
     float a = noise_unit(noise_hash(ix, iy, salt)), b = noise_unit(noise_hash(ix + 1, iy, salt));

@@ -95,6 +95,7 @@ expect 2
 expect 2 -o "$dir/e" --event flood
 expect 2 -o "$dir/e" --bits 12
 expect 2 -o "$dir/e" --size-px 20
+expect 2 -o "$dir/e" --pre-gsd nan
 expect 3 -o "$dir/e" --size-px 700 --buildings 5000
 [ ! -e "$dir/e" ] || fail "a refused run left $dir/e"
 touch "$dir/file"
