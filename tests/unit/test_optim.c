@@ -265,6 +265,28 @@ static void test_resume(void **state)
     }
 }
 
+/* The kernels work on prepared copies of the weights: a step must make the next forward pass see the new
+ * ones. */
+static void test_step_is_seen(void **state)
+{
+    struct net *net = small_net();
+    struct optim *o = optim_create(net, &base, NULL);
+    float x[32], stepped[3];
+    (void)state;
+    assert_non_null(o);
+    for (int i = 0; i < 32; i++)
+        x[i] = (float)(i % 5) - 2;
+    float before = net_forward(net, x, 1, NET_BN_RUNNING)[0];
+    set_grads(net, 1);
+    optim_step(o, 0.01);
+    memcpy(stepped, net_forward(net, x, 1, NET_BN_RUNNING), sizeof stepped);
+    net_weights_changed(net);
+    assert_memory_equal(stepped, net_forward(net, x, 1, NET_BN_RUNNING), sizeof stepped);
+    assert_true(stepped[0] != before);
+    optim_free(o);
+    net_free(net);
+}
+
 static void test_refused(void **state)
 {
     struct net *net = small_net();
@@ -296,7 +318,8 @@ int main(void)
         cmocka_unit_test(test_sgd),           cmocka_unit_test(test_adam),
         cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_running_stats), cmocka_unit_test(test_l2),
-        cmocka_unit_test(test_resume),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_resume),        cmocka_unit_test(test_step_is_seen),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
