@@ -159,11 +159,15 @@ static void write_property(FILE *f, OGRFeatureH feature, int i, const struct ass
     case OFTReal:
         write_number(f, OGR_F_GetFieldAsDouble(feature, i), 3);
         return;
+    case OFTDate:
     case OFTDateTime: {
         int y, mo, d, h, mi, zone;
         float s;
         if (OGR_F_GetFieldAsDateTimeEx(feature, i, &y, &mo, &d, &h, &mi, &s, &zone)) {
-            fprintf(f, "\"%04d-%02d-%02dT%02d:%02d:%02dZ\"", y, mo, d, h, mi, (int)s);
+            if (field->type == OFTDate)
+                fprintf(f, "\"%04d-%02d-%02d\"", y, mo, d);
+            else
+                fprintf(f, "\"%04d-%02d-%02dT%02d:%02d:%02dZ\"", y, mo, d, h, mi, (int)s);
             return;
         }
         fputs("null", f);
@@ -281,6 +285,8 @@ static void read_fields(struct reader *r, OGRLayerH layer)
             r->p_field = i;
         if (strcmp(field->name, "updated") == 0)
             r->updated_field = i;
+        if (strcmp(field->name, "updated") == 0 && field->type == OFTDate)
+            as->updated_seconds = 86399;
     }
 }
 

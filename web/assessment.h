@@ -51,9 +51,10 @@ struct assessment {
     char *names; /* NUL-ended values; offset 0 is unused */
     struct assessment_field field[ASSESSMENT_MAX_FIELDS];
     int n_fields;
-    double box[4];     /* of all buildings; empty collection: the world */
-    char version[64];  /* of the program that made the map, from run.json; "" unknown */
-    char revision[33]; /* changes with the files: part of the tiles' tags */
+    int updated_seconds; /* how long after building.updated its value still lasts: a date is a whole day */
+    double box[4];       /* of all buildings; empty collection: the world */
+    char version[64];    /* of the program that made the map, from run.json; "" unknown */
+    char revision[33];   /* changes with the files: part of the tiles' tags */
     struct tile_layer layer[TILE_LAYERS];
 };
 

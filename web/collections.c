@@ -106,6 +106,8 @@ static cJSON *schema_document(const struct http_request *q, const struct assessm
         cJSON_AddStringToObject(p, "type", json_type(field->type));
         if (field->type == OFTDateTime)
             cJSON_AddStringToObject(p, "format", "date-time");
+        if (field->type == OFTDate)
+            cJSON_AddStringToObject(p, "format", "date");
         if (field->n_values && is_queryable(field->name))
             cJSON_AddItemToObject(p, "enum", cJSON_CreateStringArray(field->value, field->n_values));
     }

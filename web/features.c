@@ -242,7 +242,8 @@ static bool matches(const struct assessment *as, const struct building *b, struc
     }
     if (f->has_p && (b->p_mille == ASSESSMENT_NO_P || b->p_mille < f->min_p || b->p_mille > f->max_p))
         return false;
-    if (f->has_time && b->updated != (time_t)-1 && (b->updated < f->from || b->updated > f->to))
+    if (f->has_time && b->updated != (time_t)-1 &&
+        (b->updated + as->updated_seconds < f->from || b->updated > f->to))
         return false;
     return f->n_rects == 0 || meets_rects(b, f);
 }

@@ -30,7 +30,7 @@ awk 'BEGIN {
         else
             printf "\"p_none\":%.5f,\"p_minor\":%.5f,\"p_major\":%.5f,\"p_destr\":%.5f,\"p_dmg\":%.5f,\"entropy\":0.12345,", \
                 1 - p, p / 4, p / 4, p / 2, p
-        printf "\"status\":\"%s\",\"reason\":%s,\"lbl_src\":\"model\",\"area_m2\":25.0123,\"split\":\"test\",\"block\":%d,\"model_id\":\"m\",\"run_id\":\"r\",\"updated\":\"2024-05-%02dT12:00:00Z\"}}", \
+        printf "\"status\":\"%s\",\"reason\":%s,\"lbl_src\":\"model\",\"area_m2\":25.0123,\"split\":\"test\",\"block\":%d,\"model_id\":\"m\",\"run_id\":\"r\",\"updated\":\"2024-05-%02d\"}}", \
             status, level == 4 ? "\"nodata\"" : "null", int(n / 100), 1 + n % 20
     }
     print "]}"

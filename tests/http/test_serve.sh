@@ -88,8 +88,10 @@ check "reason" "$(matched reason=nodata)" "$(sql "reason='nodata'")"
 check "bldg_id" "$(get "$items?bldg_id=b777" | jq -c '[.numberMatched, .features[0].id]')" "[1,777]"
 check "min_p, as shown" "$(matched min_p=0.7)" "$(sql 'ROUND(p_dmg, 3) >= 0.7')"
 check "min_p and max_p" "$(matched 'min_p=0.302&max_p=0.65')" "$(sql 'ROUND(p_dmg, 3) >= 0.302 AND ROUND(p_dmg, 3) <= 0.65')"
-check "datetime" "$(matched datetime=2024-05-03T00:00:00Z/2024-05-05T00:00:00Z)" "$(sql "updated >= '2024-05-03T00:00:00Z' AND updated <= '2024-05-05T00:00:00Z'")"
-check "datetime: open end" "$(matched datetime=2024-05-16T00:00:00Z/..)" "$(sql "updated >= '2024-05-16T00:00:00Z'")"
+check "datetime" "$(matched datetime=2024-05-03T18:00:00Z/2024-05-05T00:00:00Z)" "$(sql "updated BETWEEN '2024-05-03' AND '2024-05-05'")"
+check "datetime: open end" "$(matched datetime=2024-05-16/..)" "$(sql "updated >= '2024-05-16'")"
+check "datetime: offset" "$(matched datetime=2024-05-16T01:00:00%2B02:00)" "$(sql "updated = '2024-05-15'")"
+check "datetime: a date is a date" "$(get "$items/5" | jq -r .properties.updated)" 2024-05-06
 rect="15.0008123456789012 46.9541 15.0021 46.95503"
 check "bbox: as OGR's -spat, 17 digits" "$(matched "bbox=$(echo $rect | tr ' ' ',')")" \
     "$(ogrinfo -so -spat $rect "$map/damage.gpkg" buildings | sed -n 's/^Feature Count: //p')"

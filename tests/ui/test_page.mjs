@@ -105,9 +105,14 @@ await step("the first Tab reaches the way past the map, and everything has a nam
 
 await step("the legend counts each class", async () => {
   const counts = {};
-  for (let n = 1; n <= 1225; n++) counts[truth(n).name] = (counts[truth(n).name] ?? 0) + 1;
+  let open = 0;
+  for (let n = 1; n <= 1225; n++) {
+    counts[truth(n).name] = (counts[truth(n).name] ?? 0) + 1;
+    open += truth(n).status === "too close to call";
+  }
   const rows = await page.locator("#legend tbody tr").evaluateAll((trs) => trs.map((r) => [...r.children].map((c) => c.textContent.trim())));
-  assert.deepEqual(rows, ["None visible", "Minor", "Major", "Destroyed", "Cannot tell"].map((k) => [k, String(counts[k]), String(counts[k])]));
+  assert.deepEqual(rows, ["None visible", "Minor", "Major", "Destroyed", "Cannot tell"]
+    .map((k) => [k, String(counts[k]), String(counts[k])]).concat([["of these, too close to call", String(open), String(open)]]));
 });
 
 await step("the list shows the likeliest damaged first", async () => {

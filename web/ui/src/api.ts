@@ -69,8 +69,8 @@ export async function classes(a: Assessment): Promise<string[]> {
   return doc.properties["dmg_class"]?.enum ?? [];
 }
 
-export async function count(a: Assessment, name: string): Promise<number> {
-  return (await items(a, `limit=1&dmg_class=${encodeURIComponent(name)}`)).numberMatched;
+export async function count(a: Assessment, property: "dmg_class" | "status", value: string): Promise<number> {
+  return (await items(a, `limit=1&${property}=${encodeURIComponent(value)}`)).numberMatched;
 }
 
 /** Path of one of the server's links, relative to the page. */

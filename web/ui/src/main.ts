@@ -77,8 +77,8 @@ async function open(a: Assessment): Promise<void> {
   document.getElementById("notes")?.remove();
   if (notes.length) controls.append(el("p", { id: "notes", class: "note" }, notes.join(" ")));
   const names = await classes(a);
-  const counts = await Promise.all(names.map(async (name) => [name, await count(a, name)] as const));
-  panel.setLegend(new Map(counts));
+  const counts = await Promise.all(names.map(async (name) => [name, await count(a, "dmg_class", name)] as const));
+  panel.setLegend(new Map(counts), await count(a, "status", "abstain"));
   await map.open(a);
 }
 

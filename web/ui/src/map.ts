@@ -94,6 +94,7 @@ export class DamageMap {
     this.assessment = a;
     this.loaded = null;
     this.source.clear();
+    this.source.setAttributions(t("attribution", a.version ? ` ${a.version}` : ""));
     this.choose(null);
     for (const layer of [...this.pictures, ...(this.raster ? [this.raster] : [])]) this.map.removeLayer(layer);
     this.pictures = [];
@@ -121,7 +122,6 @@ export class DamageMap {
         url: `./tiles/${a.id}/${id}/{z}/{x}/{y}.png?rev=${a.revision}`,
         minZoom: info.minzoom,
         maxZoom: info.maxzoom,
-        attributions: id === "damage" ? [] : [t("attribution", a.version ? ` ${a.version}` : "")],
         interpolate: id !== "damage",
       }),
       extent: transformExtent(info.bounds, "EPSG:4326", "EPSG:3857"),
@@ -166,14 +166,15 @@ export class DamageMap {
     const name = String(f.get("dmg_class") ?? "unknown");
     const withLetter = resolution < letterResolution;
     const isSelected = f === this.selected;
-    const key = `${name} ${withLetter} ${isSelected}`;
+    const isOpen = f.get("status") === "abstain"; // too close to call: pale, with a broken outline
+    const key = `${name} ${withLetter} ${isSelected} ${isOpen}`;
     let styles = this.styles.get(key);
     if (!styles) {
       const l = look(name);
-      const dash = l.pattern === "outline" ? { lineDash: [4, 3] } : {};
+      const dash = l.pattern === "outline" || isOpen ? { lineDash: isOpen ? [7, 4] : [4, 3] } : {};
       const halo = new Stroke({ color: "#ffffff", width: isSelected ? 7 : 3 });
       const stroke = new Stroke({ color: isSelected ? "#0057d9" : l.ink, width: isSelected ? 4 : 1.5, ...dash });
-      const inside = new Fill({ color: fill(name, this.opacity) ?? "rgba(0,0,0,0.01)" });
+      const inside = new Fill({ color: fill(name, this.opacity * (isOpen ? 0.4 : 1)) ?? "rgba(0,0,0,0.01)" });
       styles = [
         new Style({ stroke: halo, image: new CircleStyle({ radius: 7, stroke: halo }) }),
         new Style({

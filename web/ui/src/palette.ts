@@ -51,6 +51,20 @@ export function fill(name: string, opacity: number): CanvasPattern | null {
   return c.createPattern(canvas, "repeat");
 }
 
+/** The look of buildings that are too close to call, whatever their class. */
+export function openSwatch(): HTMLCanvasElement {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 24;
+  canvas.setAttribute("aria-hidden", "true");
+  const c = canvas.getContext("2d");
+  if (!c) return canvas;
+  c.strokeStyle = "#333333";
+  c.lineWidth = 2;
+  c.setLineDash([7, 4]);
+  c.strokeRect(1, 1, 22, 22);
+  return canvas;
+}
+
 /** The class as a small picture for the legend. */
 export function swatch(name: string): HTMLCanvasElement {
   const canvas = document.createElement("canvas");

@@ -4,7 +4,7 @@
 import type Feature from "ol/Feature.js";
 import type Geometry from "ol/geom/Geometry.js";
 import { local, type Assessment } from "./api.js";
-import { order, swatch } from "./palette.js";
+import { openSwatch, order, swatch } from "./palette.js";
 import { number, share, t, word, type Key } from "./strings.js";
 
 const maxListed = 100;
@@ -29,6 +29,7 @@ export class Panel {
   private readonly listNote = el("p", { class: "note" });
   private readonly files = el("ul", { id: "files" });
   private readonly inView = new Map<string, HTMLElement>();
+  private readonly openInView = el("td", { class: "count" }, "–");
 
   constructor(private readonly choose: (f: Feature<Geometry> | null, center: boolean) => void, controls: HTMLElement) {
     const head = el("tr", {}, el("th", { scope: "col" }, t("legendClass")), el("th", { scope: "col" }, t("legendView")), el("th", { scope: "col" }, t("legendAll")));
@@ -41,17 +42,19 @@ export class Panel {
     this.showDetails(null);
   }
 
-  setLegend(counts: Map<string, number>): void {
+  setLegend(counts: Map<string, number>, open: number): void {
     const names = [...counts.keys()].sort((a, b) => (order.indexOf(a) + 99) % 99 - ((order.indexOf(b) + 99) % 99));
     this.inView.clear();
+    const row = (picture: Node, label: string, cell: HTMLElement, all: number): HTMLElement =>
+      el("tr", {}, el("th", { scope: "row" }, picture, " ", label), cell, el("td", { class: "count" }, number(all)));
     this.legend.replaceChildren(
       ...names.map((name) => {
         const cell = el("td", { class: "count" }, "–");
         this.inView.set(name, cell);
-        const label = el("th", { scope: "row" }, swatch(name), " ", word("class", name));
-        return el("tr", { "data-class": name }, label, cell, el("td", { class: "count" }, number(counts.get(name) ?? 0)));
+        return row(swatch(name), word("class", name), cell, counts.get(name) ?? 0);
       }),
     );
+    if (open) this.legend.append(row(openSwatch(), t("legendOpen"), this.openInView, open));
   }
 
   setFiles(a: Assessment): void {
@@ -69,6 +72,8 @@ export class Panel {
       counts.set(name, (counts.get(name) ?? 0) + 1);
     }
     for (const [name, cell] of this.inView) cell.textContent = features ? number(counts.get(name) ?? 0) : "–";
+    const open = features?.filter((f) => f.get("status") === "abstain").length;
+    this.openInView.textContent = open === undefined ? "–" : number(open);
     const p = (f: Feature<Geometry>): number => (f.get("p_dmg") as number | null) ?? -1;
     const sorted = [...(features ?? [])].sort((a, b) => p(b) - p(a)).slice(0, maxListed);
     this.listNote.textContent = !features

@@ -15,6 +15,7 @@ const en = {
   legendClass: "Damage",
   legendView: "In view",
   legendAll: "All",
+  legendOpen: "of these, too close to call",
   building: "Building",
   noBuilding: "Choose a building on the map or in the list.",
   close: "Close",
