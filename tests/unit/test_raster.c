@@ -211,6 +211,31 @@ static void test_blank_pixels(void **state)
     assert_hole(im, false);
 }
 
+/* Zero is nodata, but only where all bands have it: a zero in one band is a value like any other. Columns of
+ * 0 and 60 seen half a pixel off are 30. */
+static double zebra(int band, double x, double y)
+{
+    return band == 0 ? 60 * ((long)floor((x - east0) * 2) % 2) : fx_flat(band, x, y);
+}
+
+static void test_zero_in_one_band(void **state)
+{
+    (void)state;
+    struct view v;
+    struct fx_image im = fx_utm("zebra.tif", 200, 100, 0.5, 0, 0);
+    im.type = GDT_Byte;
+    im.value = zebra;
+    im.nodata = "0";
+    const char *name = fx_write(im);
+    view_open(&v, &name, 1, 0.5, 10.25, 10, 60, 20);
+    view_read(&v);
+    for (int i = 0; i < v.w * v.h; i++) {
+        assert_int_equal(v.valid[i], 1);
+        assert_float_equal(v.px[i], 30, 1e-3);
+    }
+    view_close(&v);
+}
+
 static double other_flat(int band, double x, double y)
 {
     return fx_flat(band, x, y) + 100;
@@ -531,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_rotated),
         cmocka_unit_test(test_geographic),
         cmocka_unit_test(test_blank_pixels),
+        cmocka_unit_test(test_zero_in_one_band),
         cmocka_unit_test(test_mosaic_first_wins),
         cmocka_unit_test(test_window_independence),
         cmocka_unit_test(test_finer_source_is_averaged),
