@@ -5,6 +5,7 @@
 #include "web/serve.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum { KEY_PORT = 1, KEY_BIND, KEY_BASE_URL };
@@ -66,7 +67,9 @@ static bool run(void *options_, const struct common *common, const struct progre
         serve_stop(s);
         return true;
     }
-    printf("http://%s:%u/\n", c->serve.bind, (unsigned)serve_port(s));
+    bool is_ipv6 = strchr(c->serve.bind, ':'); /* an IPv6 address stands in brackets in a URL */
+    printf("http://%s%s%s:%u/\n", is_ipv6 ? "[" : "", c->serve.bind, is_ipv6 ? "]" : "",
+           (unsigned)serve_port(s));
     bool ok = flush_stdout(e);
     if (ok)
         console_say("serving %d map%s; Ctrl-C ends it", c->dirs.n, c->dirs.n == 1 ? "" : "s");

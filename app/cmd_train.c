@@ -305,7 +305,8 @@ static bool run(void *options_, const struct common *common, const struct progre
                        c->out);
     if (plain) {
         ok = load_plain(c, common, &set, progress, e);
-        snprintf(meta.test_share, sizeof meta.test_share, "%.17g", c->test_share); /* evaluate splits likewise */
+        snprintf(meta.test_share, sizeof meta.test_share, "%.17g",
+                 c->test_share); /* evaluate splits likewise */
         meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", meta.test_share};
     } else {
         ev = event_open(c->data, e);
