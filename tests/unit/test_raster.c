@@ -258,6 +258,21 @@ static void test_mosaic_first_wins(void **state)
     view_close(&v);
 }
 
+/* A window that reaches beyond the image on every side: exactly the image's own pixels are valid. */
+static void test_window_beyond_the_image(void **state)
+{
+    (void)state;
+    struct view v;
+    const char *name = fx_write(fx_utm("island.tif", 40, 30, 0.5, 0, 0));
+    view_open(&v, &name, 1, 0.5, -5, -5, 60, 50);
+    view_read(&v);
+    for (int i = 0; i < v.w * v.h; i++) {
+        int x = i % v.w, y = i / v.w;
+        assert_int_equal(v.valid[i], x >= 10 && x < 50 && y >= 10 && y < 40);
+    }
+    view_close(&v);
+}
+
 static double speckle(int band, double x, double y)
 {
     unsigned k = (unsigned)floor(x * 2) * 2654435761u ^ (unsigned)floor(y * 2) * 40503u;
@@ -558,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_blank_pixels),
         cmocka_unit_test(test_zero_in_one_band),
         cmocka_unit_test(test_mosaic_first_wins),
+        cmocka_unit_test(test_window_beyond_the_image),
         cmocka_unit_test(test_window_independence),
         cmocka_unit_test(test_finer_source_is_averaged),
         cmocka_unit_test(test_refused_files),
