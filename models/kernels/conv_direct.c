@@ -298,11 +298,12 @@ INLINE void forward_epilogue(const struct conv_shape *s, const struct conv_forwa
 
 INLINE void forward_image(const struct conv_shape *s, const struct geometry *g,
                           const struct conv_forward_args *a, const float *xp, size_t first, double *sums,
-                          size_t second, const int vectors)
+                          size_t second, const struct ahead *ahead, const int vectors)
 {
     const int n_taps = s->ksize * s->ksize;
     float tile[ROWS_MAX * TILE_STEP];
     struct taps taps = {.n = n_taps};
+    int part = 0;
     for (int t = 0; t < n_taps; t++) {
         taps.in[t] = ((size_t)(t / s->ksize) * g->columns + t % s->ksize) * BLOCK;
         taps.panel[t] = (size_t)t * s->c * vectors * VW;
@@ -311,6 +312,7 @@ INLINE void forward_image(const struct conv_shape *s, const struct geometry *g,
         for (int i = 0; i < g->oh; i++) {
             struct channel_sums t = {{{0}}, {{0}}};
             for (int j = 0, pixels; j < g->ow; j += pixels) {
+                ahead_fetch(ahead, part++);
                 pixels = tile_pixels(g->ow - j, vectors);
                 convolve_tile(&taps, xp + ((size_t)i * g->columns + j) * g->step * BLOCK, g->x_block, g->step,
                               s->c, a->prepared + (size_t)k * n_taps * s->c, tile, pixels, vectors);
@@ -324,14 +326,23 @@ INLINE void forward_image(const struct conv_shape *s, const struct geometry *g,
         }
 }
 
+/* Image n; the shard goes on to `end`. */
 static void forward_one(const struct conv_shape *s, const struct geometry *g,
-                        const struct conv_forward_args *a, const float *xp, size_t first, double *sums,
+                        const struct conv_forward_args *a, const float *xp, int n, int end, double *sums,
                         size_t second)
 {
-    if (tile_vectors(s->k) == 2)
-        forward_image(s, g, a, xp, first, sums, second, 2);
+    const int vectors = tile_vectors(s->k), pixels = vectors == 2 ? PIXELS_2 : PIXELS_1;
+    const size_t in = (size_t)s->h * s->w * s->c, out = (size_t)g->oh * g->ow * s->k;
+    struct ahead ahead = {.n_parts = s->k / (vectors * VW) * g->oh * ((g->ow + pixels - 1) / pixels)};
+    if (n + 1 < end) {
+        ahead_add(&ahead, s->ksize == 3 ? a->x : NULL, (n + 1) * in, in);
+        ahead_add(&ahead, a->y, (n + 1) * out, out);
+        ahead_add(&ahead, a->residual != a->y ? a->residual : NULL, (n + 1) * out, out);
+    }
+    if (vectors == 2)
+        forward_image(s, g, a, xp, n * out, sums, second, &ahead, 2);
     else
-        forward_image(s, g, a, xp, first, sums, second, 1);
+        forward_image(s, g, a, xp, n * out, sums, second, &ahead, 1);
 }
 
 static void forward(const struct conv_shape *s, const struct conv_forward_args *a,
@@ -339,7 +350,6 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
 {
     const struct geometry g = geometry_make(s);
     const int shards = conv_shards(s->n);
-    const size_t out_floats = (size_t)g.oh * g.ow * s->k;
 #pragma omp parallel num_threads(conv_threads(scratch))
     {
         float *xp = conv_thread_buffer(scratch, omp_get_thread_num());
@@ -348,10 +358,10 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
         for (int shard = 0; shard < shards; shard++) {
             double *sums = conv_shard_sums(scratch, shard);
             memset(sums, 0, 2 * scratch->channels * sizeof *sums);
-            for (int n = conv_shard_start(s->n, shards, shard); n < conv_shard_start(s->n, shards, shard + 1);
-                 n++) {
+            const int end = conv_shard_start(s->n, shards, shard + 1);
+            for (int n = conv_shard_start(s->n, shards, shard); n < end; n++) {
                 gather_input(s, &g, a->x, n, a->act, xp);
-                forward_one(s, &g, a, xp, n * out_floats, sums, scratch->channels);
+                forward_one(s, &g, a, xp, n, end, sums, scratch->channels);
             }
         }
     }
@@ -363,13 +373,22 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
 
 /* ---- weight gradient */
 
-INLINE void weights_image(const struct conv_shape *s, const struct geometry *g, const float *xp,
-                          const float *gp, float *dw, const int step, const int channels, const int vectors)
+/* Output rows summed between two loads of a tile. */
+static int weights_band(const struct geometry *g)
 {
-    const int taps = s->ksize * s->ksize, band = OUTER_PIXELS / g->ow > 1 ? OUTER_PIXELS / g->ow : 1;
+    return OUTER_PIXELS / g->ow > 1 ? OUTER_PIXELS / g->ow : 1;
+}
+
+INLINE void weights_image(const struct conv_shape *s, const struct geometry *g, const float *xp,
+                          const float *gp, float *dw, const struct ahead *ahead, const int step,
+                          const int channels, const int vectors)
+{
+    const int taps = s->ksize * s->ksize, band = weights_band(g);
+    int part = 0;
     for (int i0 = 0; i0 < g->oh; i0 += band)
         for (int k = 0; k < s->k; k += vectors * VW)
-            for (int b = 0; b < taps * g->blocks_c; b++)
+            for (int b = 0; b < taps * g->blocks_c; b++) {
+                ahead_fetch(ahead, part++);
                 for (int c = b / taps * BLOCK; c < (b / taps + 1) * BLOCK && c < s->c; c += channels) {
                     const int t = b % taps;
                     struct tile_sum sum;
@@ -384,17 +403,20 @@ INLINE void weights_image(const struct conv_shape *s, const struct geometry *g, 
                     }
                     tile_store(&sum, out, s->k, channels, vectors);
                 }
+            }
 }
 
 #if VW == 16
 /* Up to eight input channels, the stem: a tile is the three taps of a kernel row x all channels, so that it
  * has enough sums. */
 INLINE void weights_few(const struct conv_shape *s, const struct geometry *g, const float *xp,
-                        const float *gp, float *dw, const int channels)
+                        const float *gp, float *dw, const struct ahead *ahead, const int channels)
 {
+    int part = 0;
     for (int k = 0; k < s->k; k += VW)
         for (int i = 0; i < g->oh; i++)
             for (int ky = 0; ky < 3; ky++) {
+                ahead_fetch(ahead, part++);
                 float *out = dw + (size_t)ky * 3 * BLOCK * s->k + k;
                 const float *x = xp + (size_t)(i + ky) * g->columns * BLOCK;
                 const float *d = gp + k / BLOCK * g->g_block + ((size_t)(i + 1) * (g->ow + 2) + 1) * BLOCK;
@@ -412,45 +434,52 @@ INLINE void weights_few(const struct conv_shape *s, const struct geometry *g, co
             }
 }
 
-static bool weights_stem(const struct conv_shape *s, const struct geometry *g, const float *xp,
-                         const float *gp, float *dw)
-{
-    if (s->ksize != 3 || g->step != 1)
-        return false;
-#define FEW(n)                                                                                               \
-    case n:                                                                                                  \
-        weights_few(s, g, xp, gp, dw, n);                                                                    \
-        return true;
-    switch (s->c) {
-        FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8) default : return false;
-    }
-#undef FEW
-}
-#else
-static bool weights_stem(const struct conv_shape *s, const struct geometry *g, const float *xp,
-                         const float *gp, float *dw)
-{
-    (void)s, (void)g, (void)xp, (void)gp, (void)dw;
-    return false; /* sixteen registers hold no such tile */
-}
 #endif
 
-static void weights_one(const struct conv_shape *s, const struct geometry *g, const float *xp,
-                        const float *gp, float *dw)
+static void weights_stem(const struct conv_shape *s, const struct geometry *g, const float *xp,
+                         const float *gp, float *dw, const struct ahead *ahead)
 {
-    if (weights_stem(s, g, xp, gp, dw))
-        return;
-    if (tile_vectors(s->k) == 2) {
-        if (g->step == 1)
-            weights_image(s, g, xp, gp, dw, 1, CHANNELS_2, 2);
-        else
-            weights_image(s, g, xp, gp, dw, 2, CHANNELS_2, 2);
-    } else {
-        if (g->step == 1)
-            weights_image(s, g, xp, gp, dw, 1, CHANNELS_1, 1);
-        else
-            weights_image(s, g, xp, gp, dw, 2, CHANNELS_1, 1);
+#if VW == 16 /* sixteen registers hold no such tile */
+#define FEW(n)                                                                                               \
+    case n:                                                                                                  \
+        weights_few(s, g, xp, gp, dw, ahead, n);                                                             \
+        break;
+    switch (s->c) {
+        FEW(1) FEW(2) FEW(3) FEW(4) FEW(5) FEW(6) FEW(7) FEW(8)
     }
+#undef FEW
+#else
+    (void)s, (void)g, (void)xp, (void)gp, (void)dw, (void)ahead;
+#endif
+}
+
+/* Of image n, whose shard goes on to `end`. */
+static void weights_one(const struct conv_shape *s, const struct geometry *g,
+                        const struct conv_backward_args *a, const float *xp, const float *gp, float *dw,
+                        int n, int end)
+{
+    const int vectors = tile_vectors(s->k), band = weights_band(g), bands = (g->oh + band - 1) / band;
+    const size_t in = (size_t)s->h * s->w * s->c, out = (size_t)g->oh * g->ow * s->k;
+    const bool stem = VW == 16 && s->ksize == 3 && g->step == 1 && s->c <= 8;
+    struct ahead ahead = {.n_parts = bands * (s->k / (vectors * VW)) * s->ksize * s->ksize * g->blocks_c};
+    if (stem)
+        ahead.n_parts = s->k / VW * g->oh * 3;
+    if (n + 1 < end) {
+        ahead_add(&ahead, s->ksize == 3 ? a->x : NULL, (n + 1) * in, in);
+        ahead_add_grad(&ahead, a->g, (n + 1) * out, out);
+    }
+    ahead_add(&ahead, a->dx, n * in, in);
+    ahead_add(&ahead, a->extra != a->dx ? a->extra : NULL, n * in, in);
+    if (stem)
+        weights_stem(s, g, xp, gp, dw, &ahead);
+    else if (vectors == 2 && g->step == 1)
+        weights_image(s, g, xp, gp, dw, &ahead, 1, CHANNELS_2, 2);
+    else if (vectors == 2)
+        weights_image(s, g, xp, gp, dw, &ahead, 2, CHANNELS_2, 2);
+    else if (g->step == 1)
+        weights_image(s, g, xp, gp, dw, &ahead, 1, CHANNELS_1, 1);
+    else
+        weights_image(s, g, xp, gp, dw, &ahead, 2, CHANNELS_1, 1);
 }
 
 /* ---- data gradient */
@@ -583,11 +612,11 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
             float *dw = parts + shard * partial;
             memset(sums, 0, 3 * scratch->channels * sizeof *sums);
             memset(dw, 0, partial * sizeof *dw);
-            for (int n = conv_shard_start(s->n, shards, shard); n < conv_shard_start(s->n, shards, shard + 1);
-                 n++) {
+            const int end = conv_shard_start(s->n, shards, shard + 1);
+            for (int n = conv_shard_start(s->n, shards, shard); n < end; n++) {
                 gather_input(s, &g, a->x, n, a->act, xp);
                 gather_grad(s, &g, a->g, n * out_floats, gp, sums + 2 * scratch->channels);
-                weights_one(s, &g, xp, gp, dw);
+                weights_one(s, &g, a, xp, gp, dw, n, end);
                 if (a->dx)
                     dx_one(s, &g, a, gp, turned, n * in_floats, sums, scratch->channels);
             }

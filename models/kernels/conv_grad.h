@@ -7,6 +7,49 @@
 
 #include "models/kernels/vec.h"
 
+#include <stddef.h>
+
+/* Stretches of memory the next stage will read or write. The bodies move memory in one stage and compute in
+ * the next; asking for the next stage's memory a little at a time while computing hides its latency. Measured
+ * on 112 images of 64x64x16, two Zen 5 cores: 3.7 to 2.7 ms forward, 8.1 to 6.2 ms backward. Inlined by
+ * force: GCC drops a call without visible effect. */
+struct ahead {
+    int n_parts, n;
+    struct {
+        const float *p;
+        size_t floats, step;
+    } stretch[8];
+};
+
+INLINE void ahead_add(struct ahead *a, const float *p, size_t at, size_t floats)
+{
+    const size_t line = 16, parts = a->n_parts;
+    if (!p || !floats)
+        return;
+    a->stretch[a->n].p = p + at;
+    a->stretch[a->n].floats = floats;
+    a->stretch[a->n++].step = (floats / line + parts - 1) / parts * line;
+}
+
+/* What the gradient of struct conv_grad is formed from and stored to. */
+INLINE void ahead_add_grad(struct ahead *a, const struct conv_grad *g, size_t at, size_t floats)
+{
+    ahead_add(a, g->dz, at, floats);
+    ahead_add(a, g->dz ? g->raw : NULL, at, floats);
+    ahead_add(a, g->add, at, floats);
+    ahead_add(a, g->store != g->add ? g->store : NULL, at, floats);
+}
+
+/* Asks for one part of each stretch. */
+INLINE void ahead_fetch(const struct ahead *a, int part)
+{
+    for (int s = 0; s < a->n; s++) {
+        const size_t from = part * a->stretch[s].step, n = a->stretch[s].floats;
+        for (size_t i = from; i < from + a->stretch[s].step && i < n; i += 16)
+            __builtin_prefetch(a->stretch[s].p + i, 0, 2);
+    }
+}
+
 /* Scale and shift of VW channels; has_act false means the input is taken as it is. */
 struct act_vec {
     vf scale, shift;

@@ -11,11 +11,12 @@
  * channel sums Vertical transforms are made once per column of a strip and shared by the tiles to its left
  * and right. Nothing padded or activated is ever stored outside a pass.
  *
- * Two ways to share the work, by size of the weights:
- *   solo  each thread takes whole passes of few tiles that stay in its L2; weight gradients per shard, added
- * at the end. team  all threads work on one large pass, stage by stage, split by frequency in stage 2: with
- * many channels the transformed weights outgrow L2 and must be read once for many tiles; one weight gradient
- * serves all.
+ * Two ways to share the work:
+ *   solo  each thread takes whole passes of few tiles that stay near its core; weight gradients per shard,
+ * added at the end. Forward, and backward up to 64x64 channels. team  all threads work on one large pass,
+ * stage by stage, split by frequency in stage 2: one weight gradient serves all, where one per shard would be
+ * tens of megabytes. Its barriers and cross-core traffic suffer on a busy machine (64 channels: level when
+ * quiet, 1.4 times slower beside other work), so it is kept for what solo cannot hold.
  *
  * The distance between frequencies is padded by a cache line: 36 streams at a power of two apart would fight
  * for the same L1 sets (20-50 % measured). Rounding: relative rms 1e-6 to 1e-5 against double, about five
@@ -32,9 +33,12 @@ enum {
     FREQS = 36,
     SEGMENT = 8,               /* tiles of a strip whose columns are held at a time: 13 KiB at VW 16 */
     COLUMNS = 4 * SEGMENT + 2, /* with one column of halo on each side */
-    SOLO_WEIGHTS = 32 * 32,    /* c*k up to which a pass is solo */
-    SOLO_TILES = 32,
-    TEAM_FLOATS = 16384, /* tiles * channels of a team pass */
+    SMALL_WEIGHTS = 32 * 32,   /* c*k up to which one weight gradient a shard costs little */
+    SOLO_WEIGHTS = 64 * 64,    /* c*k up to which a backward pass is solo */
+    SOLO_SHARDS = 8,     /* shards of a solo backward pass above SMALL_WEIGHTS, and tiles of its passes: */
+    SOLO_TILES = 64,     /* the gradient is read and written once a pass */
+    SMALL_TILES = 32,    /* tiles of all other solo passes */
+    TEAM_FLOATS = 16384, /* tiles * channels of a team pass, */
     TEAM_IMAGES = 4,     /* but at least so many images, for threads to share */
     OUTER_TILES = 128    /* tiles of a weight-gradient panel that stay in L1 */
 };
@@ -47,8 +51,9 @@ struct freq_buf {
 
 struct plan {
     bool team;
+    int shards;
     int tiles_x, strips;  /* of an image */
-    int pass_strips;      /* strips of a pass; whole images in team and backward passes */
+    int pass_strips;      /* strips of a pass; whole images in a team's */
     struct freq_buf c, k; /* shapes of a buffer of input and of output channels */
 };
 
@@ -70,16 +75,21 @@ static size_t n_transformed(const struct conv_shape *s)
     return (size_t)FREQS * s->c * s->k;
 }
 
-static struct plan plan_make(const struct conv_shape *s)
+static struct plan plan_make(const struct conv_shape *s, bool backward)
 {
+    const int weights = s->c * s->k;
     struct plan p = {.tiles_x = s->w / 4, .strips = s->h / 4};
-    p.team = s->c * s->k > SOLO_WEIGHTS;
+    p.team = backward && weights > SOLO_WEIGHTS;
+    p.shards = conv_shards(backward ? s->n : s->n * p.strips);
     if (p.team) {
         int wide = s->c > s->k ? s->c : s->k, images = TEAM_FLOATS / wide / (p.tiles_x * p.strips);
         images = images > TEAM_IMAGES ? images : TEAM_IMAGES;
         p.pass_strips = (images < s->n ? images : s->n) * p.strips;
     } else {
-        p.pass_strips = SOLO_TILES / p.tiles_x > 1 ? SOLO_TILES / p.tiles_x : 1;
+        const bool large = backward && weights > SMALL_WEIGHTS;
+        const int tiles = large ? SOLO_TILES : SMALL_TILES;
+        p.pass_strips = tiles / p.tiles_x > 1 ? tiles / p.tiles_x : 1;
+        p.shards = large && p.shards > SOLO_SHARDS ? SOLO_SHARDS : p.shards;
     }
     p.c = buf_shape(p.pass_strips * p.tiles_x, s->c);
     p.k = buf_shape(p.pass_strips * p.tiles_x, s->k);
@@ -94,11 +104,16 @@ static bool takes(const struct conv_shape *s)
 
 static struct conv_need need(const struct conv_shape *s, bool backward)
 {
-    struct plan p = plan_make(s);
-    size_t c = FREQS * p.c.freq, k = FREQS * p.k.freq, buffers = backward ? c + 2 * k : c + k;
-    struct conv_need n = {p.team ? 0 : buffers, p.team ? buffers : 0};
+    const struct plan f = plan_make(s, false), b = plan_make(s, true);
+    const size_t forward_floats = FREQS * (f.c.freq + f.k.freq),
+                 backward_floats = FREQS * (b.c.freq + 2 * b.k.freq);
+    struct conv_need n = {forward_floats, 0};
+    if (backward && b.team)
+        n.shared_floats = backward_floats;
+    else if (backward)
+        n.thread_floats = forward_floats > backward_floats ? forward_floats : backward_floats;
     if (backward)
-        n.shared_floats += n_transformed(s) * (p.team ? 2 : 1 + CONV_SHARDS);
+        n.shared_floats += n_transformed(s) * (1 + (b.team ? 1 : b.shards));
     return n;
 }
 
@@ -526,55 +541,33 @@ static void write_dx(const struct conv_shape *s, const struct conv_backward_args
 
 /* ---- the two ways through the stages; a unit is a strip, numbered through the batch */
 
-static void forward_solo(const struct conv_shape *s, const struct conv_forward_args *a, const struct plan *p,
-                         int shards, struct conv_scratch *scratch)
+static void forward_passes(const struct conv_shape *s, const struct conv_forward_args *a,
+                           const struct plan *p, struct conv_scratch *scratch)
 {
     const int units = s->n * p->strips;
     const size_t in_strip = (size_t)4 * s->w * s->c, out_strip = (size_t)4 * s->w * s->k;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(conv_threads(scratch))
-    for (int shard = 0; shard < shards; shard++) {
+    for (int shard = 0; shard < p->shards; shard++) {
         float *next = conv_thread_buffer(scratch, omp_get_thread_num());
         struct freq_buf v = buf_at(&next, p->c), m = buf_at(&next, p->k);
         double *sums = conv_shard_sums(scratch, shard);
-        const int end = conv_shard_start(units, shards, shard + 1);
-        for (int u = conv_shard_start(units, shards, shard); u < end; u += p->pass_strips) {
+        const int end = conv_shard_start(units, p->shards, shard + 1);
+        for (int u = conv_shard_start(units, p->shards, shard); u < end; u += p->pass_strips) {
             int n = end - u < p->pass_strips ? end - u : p->pass_strips;
             for (int i = 0; i < n; i++)
                 transform_input(s, a->x, a->act, u + i, v, i * p->tiles_x);
-            const int ahead = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            const int more = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            struct ahead ahead = {.n_parts = FREQS};
+            ahead_add(&ahead, a->x, (u + n) * in_strip, more * in_strip);
+            ahead_add(&ahead, a->y, u * out_strip, n * out_strip);
+            ahead_add(&ahead, a->residual, u * out_strip, n * out_strip);
             for (int f = 0; f < FREQS; f++) {
-                vec_fetch(a->x + (u + n) * in_strip, ahead * in_strip, f, FREQS);
-                vec_fetch(a->y + u * out_strip, n * out_strip, f, FREQS);
-                if (a->residual)
-                    vec_fetch(a->residual + u * out_strip, n * out_strip, f, FREQS);
+                ahead_fetch(&ahead, f);
                 multiply(v, a->prepared, m, f, n * p->tiles_x, s->c, s->k);
             }
             for (int i = 0; i < n; i++)
                 write_output(s, a, u + i, m, i * p->tiles_x, sums, scratch->channels);
         }
-    }
-}
-
-static void forward_team(const struct conv_shape *s, const struct conv_forward_args *a, const struct plan *p,
-                         int shards, struct conv_scratch *scratch)
-{
-    const int units = s->n * p->strips;
-    float *next = scratch->shared;
-    const struct freq_buf v = buf_at(&next, p->c), m = buf_at(&next, p->k);
-#pragma omp parallel num_threads(conv_threads(scratch))
-    for (int u = 0; u < units; u += p->pass_strips) {
-        const int n = units - u < p->pass_strips ? units - u : p->pass_strips;
-#pragma omp for schedule(static)
-        for (int i = 0; i < n; i++)
-            transform_input(s, a->x, a->act, u + i, v, i * p->tiles_x);
-#pragma omp for schedule(static)
-        for (int f = 0; f < FREQS; f++)
-            multiply(v, a->prepared, m, f, n * p->tiles_x, s->c, s->k);
-#pragma omp for schedule(static)
-        for (int shard = 0; shard < shards; shard++)
-            for (int i = conv_shard_start(n, shards, shard); i < conv_shard_start(n, shards, shard + 1); i++)
-                write_output(s, a, u + i, m, i * p->tiles_x, conv_shard_sums(scratch, shard),
-                             scratch->channels);
     }
 }
 
@@ -586,13 +579,12 @@ static void zero_sums(const struct conv_scratch *scratch, int shards)
 static void forward(const struct conv_shape *s, const struct conv_forward_args *a,
                     struct conv_scratch *scratch)
 {
-    const struct plan p = plan_make(s);
-    const int shards = p.team ? CONV_SHARDS : conv_shards(s->n * p.strips);
-    zero_sums(scratch, shards);
-    (p.team ? forward_team : forward_solo)(s, a, &p, shards, scratch);
+    const struct plan p = plan_make(s, false);
+    zero_sums(scratch, p.shards);
+    forward_passes(s, a, &p, scratch);
     if (a->sums) {
-        conv_add_sums(a->sums, scratch, 0, s->k, shards);
-        conv_add_sums(a->sums + s->k, scratch, 1, s->k, shards);
+        conv_add_sums(a->sums, scratch, 0, s->k, p.shards);
+        conv_add_sums(a->sums + s->k, scratch, 1, s->k, p.shards);
     }
 }
 
@@ -611,34 +603,12 @@ static void multiply_back(const struct conv_shape *s, const struct conv_backward
         multiply(b->e, b->turned, b->v, f, tiles, s->k, s->c);
 }
 
-/* Inlined by force: as a call without visible effect GCC drops it. Part f of what stage 3 of this pass (n
- * strips from u) writes and stage 1 of the next (ahead strips) reads.
- */
-INLINE void fetch_back(const struct conv_shape *s, const struct conv_backward_args *a, int u, int n,
-                       int ahead, int f)
-{
-    const size_t in = (size_t)4 * s->w * s->c, out = (size_t)4 * s->w * s->k, next = (u + n) * out;
-    vec_fetch(a->x + (u + n) * in, ahead * in, f, FREQS);
-    if (a->g->dz) {
-        vec_fetch(a->g->dz + next, ahead * out, f, FREQS);
-        vec_fetch(a->g->raw + next, ahead * out, f, FREQS);
-    }
-    if (a->g->add)
-        vec_fetch(a->g->add + next, ahead * out, f, FREQS);
-    if (a->g->store && a->g->store != a->g->add)
-        vec_fetch(a->g->store + next, ahead * out, f, FREQS);
-    if (a->dx)
-        vec_fetch(a->dx + u * in, n * in, f, FREQS);
-    if (a->extra && a->extra != a->dx)
-        vec_fetch(a->extra + u * in, n * in, f, FREQS);
-}
-
 static void backward_solo(const struct conv_shape *s, const struct conv_backward_args *a,
-                          const struct plan *p, const struct back *common, int shards,
-                          struct conv_scratch *scratch)
+                          const struct plan *p, const struct back *common, struct conv_scratch *scratch)
 {
+    const size_t in_strip = (size_t)4 * s->w * s->c, out_strip = (size_t)4 * s->w * s->k;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(conv_threads(scratch))
-    for (int shard = 0; shard < shards; shard++) {
+    for (int shard = 0; shard < p->shards; shard++) {
         float *next = conv_thread_buffer(scratch, omp_get_thread_num()),
               *du = common->du + shard * n_transformed(s);
         struct back b = *common;
@@ -646,8 +616,8 @@ static void backward_solo(const struct conv_shape *s, const struct conv_backward
         b.d = buf_at(&next, p->k);
         b.e = buf_at(&next, p->k);
         double *sums = conv_shard_sums(scratch, shard);
-        const int start = conv_shard_start(s->n, shards, shard) * p->strips;
-        const int end = conv_shard_start(s->n, shards, shard + 1) * p->strips;
+        const int start = conv_shard_start(s->n, p->shards, shard) * p->strips;
+        const int end = conv_shard_start(s->n, p->shards, shard + 1) * p->strips;
         for (int u = start; u < end; u += p->pass_strips) {
             int n = end - u < p->pass_strips ? end - u : p->pass_strips;
             for (int i = 0; i < n; i++) {
@@ -655,9 +625,14 @@ static void backward_solo(const struct conv_shape *s, const struct conv_backward
                 transform_gradient(s, a->g, u + i, b.d, b.e, i * p->tiles_x, sums + 2 * scratch->channels,
                                    a->dx);
             }
-            const int ahead = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            const int more = end - u - n < p->pass_strips ? end - u - n : p->pass_strips;
+            struct ahead ahead = {.n_parts = FREQS};
+            ahead_add(&ahead, a->x, (u + n) * in_strip, more * in_strip);
+            ahead_add_grad(&ahead, a->g, (u + n) * out_strip, more * out_strip);
+            ahead_add(&ahead, a->dx, u * in_strip, n * in_strip);
+            ahead_add(&ahead, a->extra != a->dx ? a->extra : NULL, u * in_strip, n * in_strip);
             for (int f = 0; f < FREQS; f++) {
-                fetch_back(s, a, u, n, ahead, f);
+                ahead_fetch(&ahead, f);
                 multiply_back(s, a, &b, du, f, n * p->tiles_x, u == start);
             }
             for (int i = 0; a->dx && i < n; i++)
@@ -667,17 +642,16 @@ static void backward_solo(const struct conv_shape *s, const struct conv_backward
 }
 
 static void backward_team(const struct conv_shape *s, const struct conv_backward_args *a,
-                          const struct plan *p, const struct back *b, int shards,
-                          struct conv_scratch *scratch)
+                          const struct plan *p, const struct back *b, struct conv_scratch *scratch)
 {
     const int pass_images = p->pass_strips / p->strips;
 #pragma omp parallel num_threads(conv_threads(scratch))
     for (int image = 0; image < s->n; image += pass_images) {
         const int n = s->n - image < pass_images ? s->n - image : pass_images, u = image * p->strips;
 #pragma omp for schedule(static)
-        for (int shard = 0; shard < shards; shard++) {
-            int end = conv_shard_start(n, shards, shard + 1) * p->strips;
-            for (int i = conv_shard_start(n, shards, shard) * p->strips; i < end; i++) {
+        for (int shard = 0; shard < p->shards; shard++) {
+            int end = conv_shard_start(n, p->shards, shard + 1) * p->strips;
+            for (int i = conv_shard_start(n, p->shards, shard) * p->strips; i < end; i++) {
                 transform_input(s, a->x, a->act, u + i, b->v, i * p->tiles_x);
                 transform_gradient(s, a->g, u + i, b->d, b->e, i * p->tiles_x,
                                    conv_shard_sums(scratch, shard) + 2 * scratch->channels, a->dx);
@@ -687,9 +661,9 @@ static void backward_team(const struct conv_shape *s, const struct conv_backward
         for (int f = 0; f < FREQS; f++)
             multiply_back(s, a, b, b->du, f, n * p->strips * p->tiles_x, image == 0);
 #pragma omp for schedule(static)
-        for (int shard = 0; shard < shards; shard++) {
-            int end = conv_shard_start(n, shards, shard + 1) * p->strips;
-            for (int i = conv_shard_start(n, shards, shard) * p->strips; a->dx && i < end; i++)
+        for (int shard = 0; shard < p->shards; shard++) {
+            int end = conv_shard_start(n, p->shards, shard + 1) * p->strips;
+            for (int i = conv_shard_start(n, p->shards, shard) * p->strips; a->dx && i < end; i++)
                 write_dx(s, a, u + i, b->v, i * p->tiles_x, conv_shard_sums(scratch, shard),
                          scratch->channels);
         }
@@ -699,8 +673,8 @@ static void backward_team(const struct conv_shape *s, const struct conv_backward
 static void backward(const struct conv_shape *s, const struct conv_backward_args *a,
                      struct conv_scratch *scratch)
 {
-    const struct plan p = plan_make(s);
-    const int shards = conv_shards(s->n);
+    const struct plan p = plan_make(s, true);
+    const int shards = p.shards;
     float *next = scratch->shared;
     struct back b = {.v = p.c, .d = p.k, .e = p.k};
     if (p.team) {
@@ -713,7 +687,7 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
     if (a->dx)
         prepare_turned(s, a->w, next);
     zero_sums(scratch, shards);
-    (p.team ? backward_team : backward_solo)(s, a, &p, &b, shards, scratch);
+    (p.team ? backward_team : backward_solo)(s, a, &p, &b, scratch);
     finish_weights(s, b.du, p.team ? 1 : shards, a->dw, a->accumulate);
     conv_add_bias(a->dbias, scratch, s->k, shards, a->accumulate);
     if (a->dx && a->sums && a->act.scale) {
