@@ -215,7 +215,7 @@ static void test_blank_pixels(void **state)
  * 0 and 60 seen half a pixel off are 30. */
 static double zebra(int band, double x, double y)
 {
-    return band == 0 ? 60 * ((long)floor((x - east0) * 2) % 2) : fx_flat(band, x, y);
+    return band == 0 ? 60 * fmod(floor((x - east0) * 2), 2) : fx_flat(band, x, y);
 }
 
 static void test_zero_in_one_band(void **state)
