@@ -45,7 +45,7 @@ cmake --build "$build" --target aftermap-scene aftermap-read-windows >/dev/null
 mkdir -p "$out"
 
 # measure NAME COMMAND...: runs it and appends NAME, wall seconds, CPU seconds and peak resident memory to the table. The peak
-# is the kernel's high-water mark, looked at five times a second, so that no further package is needed.
+# is the kernel's high-water mark, looked at twenty times a second, so that no further package is needed.
 measure() {
     local name=$1 start peak=0 now pid status=0
     shift
@@ -56,7 +56,7 @@ measure() {
     while kill -0 "$pid" 2>/dev/null; do
         now=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status" 2>/dev/null || true)
         [ "${now:-0}" -le "$peak" ] || peak=$now
-        sleep 0.2
+        sleep 0.05
     done
     wait "$pid" || status=$?
     [ "$status" -eq 0 ] || {

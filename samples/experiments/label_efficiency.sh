@@ -77,7 +77,8 @@ rows() {
     local name=$1.labels-$2.cut-$cut.steps-$steps.seed-$3
     jq -r --arg method "$1" --arg labels "$2" --arg seed "$3" --arg cut "$cut" '
         def row($who; $m): [$who, $labels, $cut, $seed,
-            ($m | .auroc.value, .auroc.low, .auroc.high, .auprc.value, .f1.value, .accuracy.value)];
+            ($m | .auroc.value, .auroc.low, .auroc.high, .auprc.value, .f1.value, .accuracy.value
+                | if . == null then . else . * 10000 | round / 10000 end)];
         row($method; .), (if $method == "supervised" then row("trivial"; .trivial) else empty end) | @csv' "$out/$name.json" | tr -d '"'
 }
 
