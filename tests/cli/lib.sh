@@ -24,7 +24,7 @@ expect() {
     grep -qiE -- "$pattern" err.txt || fail "'$*' did not say '$pattern' but: $(tail -n 3 err.txt)"
     # one clear sentence, not a trail of library messages
     local n
-    n=$(grep -c '^aftermap: ' err.txt || true)
+    n=$(grep '^aftermap: ' err.txt | grep -vc '^aftermap: note: ' || true)
     [ "$status" -eq 0 ] || [ "$status" -eq 2 ] || [ "$n" -eq 1 ] || fail "'$*' printed $n error lines: $(cat err.txt)"
 }
 

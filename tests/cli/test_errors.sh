@@ -29,7 +29,7 @@ echo 'not an image at all' >junk.tif
 again 3 'junk.tif' tile --pre junk.tif --post scene/post.tif --footprints scene/footprints.gpkg "${over[@]}"
 again 3 'missing.tif' tile --pre missing.tif --post scene/post.tif --footprints scene/footprints.gpkg "${over[@]}"
 gdal_translate -q -a_ullr 0 1 1 0 -a_srs EPSG:4326 scene/post.tif far.tif
-again 3 'overlap' tile --pre scene/pre.tif --post far.tif --footprints scene/footprints.gpkg "${over[@]}"
+again 3 'no ground in common' tile --pre scene/pre.tif --post far.tif --footprints scene/footprints.gpkg "${over[@]}"
 gdal_translate -q --config GDAL_PAM_ENABLED NO -co PROFILE=BASELINE scene/post.tif nocrs.tif
 again 3 'nocrs.tif.*(coordinate|georef|geotransform|CRS)' tile --pre scene/pre.tif --post nocrs.tif --footprints scene/footprints.gpkg "${over[@]}"
 gdal_translate -q -b 1 scene/post.tif oneband.tif
