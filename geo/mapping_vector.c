@@ -16,6 +16,7 @@
 #include <cpl_conv.h>
 #include <cpl_error.h>
 #include <cpl_string.h>
+#include <cpl_vsi.h>
 #include <math.h>
 #include <ogr_srs_api.h>
 #include <stdio.h>
@@ -210,6 +211,23 @@ static bool close_checked(GDALDatasetH ds, bool ok, const char *path, struct err
     return ok && CPLGetLastErrorType() >= CE_Failure ? mapping_gdal_failed(path, e) : ok;
 }
 
+/* GDAL's GeoJSON and CSV writers do not look at what their writes return, so a disk that was full for a
+ * moment would go unnoticed: the file must end as a whole one does. */
+static bool ends_with(const char *path, const char *end, struct err *e)
+{
+    char tail[8] = "";
+    size_t n = strlen(end);
+    VSILFILE *f = VSIFOpenL(path, "rb");
+    bool ok = f && VSIFSeekL(f, 0, SEEK_END) == 0 && VSIFTellL(f) >= n &&
+              VSIFSeekL(f, VSIFTellL(f) - n, SEEK_SET) == 0 && VSIFReadL(tail, 1, n, f) == n &&
+              memcmp(tail, end, n) == 0;
+    if (f)
+        VSIFCloseL(f);
+    if (!ok)
+        CPLError(CE_Failure, CPLE_FileIO, "its end is missing");
+    return ok ? true : mapping_gdal_failed(path, e);
+}
+
 /* ---- GeoPackage */
 
 /* QGIS's own table; created as a layer without geometry, so that it is registered as an attributes table. */
@@ -359,7 +377,7 @@ bool mapping_write_geojson(const struct mapping_map *m, const char *path, const 
             ok = mapping_gdal_failed(path, e);
         ok = ok && write_rows(m, layer, shape, "geojson", p, path, e);
     }
-    ok = close_checked(ds, ok, path, e);
+    ok = close_checked(ds, ok, path, e) && ends_with(path, "\n]\n}\n", e);
     CSLDestroy(options);
     cJSON_free(member);
     return ok;
@@ -378,5 +396,5 @@ bool mapping_write_csv(const struct mapping_map *m, const char *path, const stru
             ok = mapping_gdal_failed(path, e);
         ok = ok && write_rows(m, layer, SHAPE_NONE, "csv", p, path, e);
     }
-    return close_checked(ds, ok, path, e);
+    return close_checked(ds, ok, path, e) && ends_with(path, "\n", e);
 }
