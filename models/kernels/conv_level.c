@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv_level.c - the bodies of one instruction-set level, in the order they are asked. Compiled once per
- * level. */
+ *
+ * conv_level.c - the bodies of one instruction-set level, in the order they are asked. Compiled per level. */
 #include "models/kernels/conv.h"
 #include "models/kernels/vec.h"
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * conv_transform.h - the six small matrices of Winograd's F(4x4,3x3) on vectors of channels. Private to
- * kernels/.
+ * conv_transform.h - the small matrices of Winograd's F(4x4,3x3) on vectors of channels. Private to kernels/.
  *
- * Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.3
- * (points 0, +-1,
- * +-2, infinity). With B [6x6], G [6x3], A [6x4]:
- *   output           y  = A' [ (G g G') . (B' d B) ] A        d [6x6] input tile, y [4x4]
- *   weight gradient  dg = G' [ (A dy A') . (B' d B) ] G       the transpose of the same bilinear form
- * The data gradient is the forward form with the kernel turned by 180 degrees and its channels exchanged.
- * Each matrix acts on a column, then on a row; the functions below are one such step, reading and writing at
- * a distance of `step` vectors. */
+ * Source: A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, section 4.3,
+ * with the points 0, 1, -1, 2, -2 and infinity. With B [6x6], G [6x3], A [6x4]:
+ *
+ * - output: y = A' [ (G g G') . (B' d B) ] A, with d [6x6] the input tile and y [4x4];
+ * - weight gradient: dg = G' [ (A dy A') . (B' d B) ] G, the transpose of the same bilinear form;
+ * - data gradient: the forward form with the kernel turned by 180 degrees and its channels exchanged.
+ *
+ * Each matrix acts on the columns, then on the rows; a function below is one such step and writes its results
+ * `step` vectors apart. */
 #ifndef AM_CONV_TRANSFORM_H
 #define AM_CONV_TRANSFORM_H
 

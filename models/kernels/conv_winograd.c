@@ -5,18 +5,23 @@
  * conv_tile.h. Compiled once per level.
  *
  * An image is cut into strips of four rows, a strip into 4x4 output tiles. A pass takes some strips through
- * three stages: 1 transform  input (and output gradient) -> V, D, E [36][channel block][tile][16], activation
- * applied on the way 2 multiply   per frequency f: M[f] = V[f] U[f]; backward: dU[f] += V[f]' D[f], then M[f]
- * = E[f] U'[f] laid over V[f] 3 output     M -> y or dx, with bias, residual, slope of the activation and
- * channel sums Vertical transforms are made once per column of a strip and shared by the tiles to its left
- * and right. Nothing padded or activated is ever stored outside a pass.
+ * three stages:
+ *
+ * 1. transform: input (and output gradient) -> V, D, E [36][channel block][tile][16], activation on the way;
+ * 2. multiply, per frequency f: M[f] = V[f] U[f]; backward: dU[f] += V[f]' D[f], then M[f] = E[f] U'[f],
+ * which is laid over V[f];
+ * 3. output: M -> y or dx, with bias, residual, slope of the activation and channel sums.
+ *
+ * Vertical transforms are made once per column of a strip and shared by the tiles to its left and right.
+ * Nothing padded or activated is ever stored outside a pass.
  *
  * Two ways to share the work:
- *   solo  each thread takes whole passes of few tiles that stay near its core; weight gradients per shard,
- * added at the end. Forward, and backward up to 64x64 channels. team  all threads work on one large pass,
- * stage by stage, split by frequency in stage 2: one weight gradient serves all, where one per shard would be
- * tens of megabytes. Its barriers and cross-core traffic suffer on a busy machine (64 channels: level when
- * quiet, 1.4 times slower beside other work), so it is kept for what solo cannot hold.
+ *
+ * - solo: each thread takes whole passes of few tiles that stay near its core; weight gradients per shard,
+ *   added at the end. Forward, and backward up to 64x64 channels.
+ * - team: all threads work on one large pass, stage by stage, split by frequency in stage 2, so that one
+ * weight gradient serves all where one per shard would be tens of megabytes. Its barriers and the traffic
+ * between cores suffer beside other work (64 channels: level when quiet, 1.4 times slower on a busy machine).
  *
  * The distance between frequencies is padded by a cache line: 36 streams at a power of two apart would fight
  * for the same L1 sets (20-50 % measured). Rounding: relative rms 1e-6 to 1e-5 against double, about five

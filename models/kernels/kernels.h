@@ -42,12 +42,17 @@ struct conv_act {
     const float *scale, *shift; /* [c] */
 };
 
-/* Gradient with respect to a convolution's raw output, formed while gathered:
- *   g = (dz ? a[k]*dz + b[k]*raw + c0[k] : 0) + (add ? add : 0);  stored to `store` when not NULL.
+/* Gradient with respect to a convolution's raw output, formed while gathered, kept in `store` if given:
+ *
+ *     g = (dz ? a[k]*dz + b[k]*raw + c0[k] : 0) + (add ? add : 0)
+ *
  * dz is the gradient at the output of the batch norm that reads this conv's output `raw`; a, b, c0 are that
- * batch norm's backward coefficients: with v = 1/sqrt(var+eps), M = n*h*w, S1 = sum dz, S2 = v*(sum dz*raw -
- * mean*S1): a = gamma*v, b = -a*v*S2/M, c0 = -a*S1/M - b*mean. `add` may equal `store`. All arrays
- * [n,oh,ow,k]. */
+ * batch norm's backward coefficients. With v = 1/sqrt(var+eps), M = n*h*w, S1 = sum dz and
+ * S2 = v*(sum dz*raw - mean*S1):
+ *
+ *     a = gamma*v,   b = -a*v*S2/M,   c0 = -a*S1/M - b*mean
+ *
+ * `add` may equal `store`. All arrays [n,oh,ow,k]. */
 struct conv_grad {
     const float *dz, *raw, *a, *b, *c0;
     const float *add;
@@ -84,10 +89,13 @@ void conv_forward(const struct conv_shape *s, const float *x, struct conv_act ac
 
 /* Backward of the above. dw [kh,kw,c,k] and dbias [k] are overwritten, or added to when `accumulate`.
  * dx: NULL (first layer), or [n,h,w,c]:
- *   act given:  dx = (conv_transpose(g) + extra) * lrelu'(scale*x+shift), i.e. the gradient at the batch
- * norm's output before activation; sums [2*c] then holds sum dx and sum dx*x per channel. act absent: dx =
- * conv_transpose(g) + extra; sums unused. extra: NULL or [n,h,w,c]; may equal dx. w is the unprepared weight
- * array. */
+ *
+ * - act given: dx = (conv_transpose(g) + extra) * lrelu'(scale*x+shift), i.e. the gradient at the batch
+ * norm's output before activation; sums [2*c] then holds sum dx and sum dx*x per channel;
+ * - act absent: dx = conv_transpose(g) + extra; sums unused.
+ *
+ * extra: NULL or [n,h,w,c]; may equal dx. dx overlaps none of x and g's arrays. w is the unprepared weights.
+ */
 void conv_backward(const struct conv_shape *s, const struct conv_grad *g, const float *x, struct conv_act act,
                    const float *w, float *dw, float *dbias, bool accumulate, float *dx, const float *extra,
                    double *sums, struct conv_scratch *scratch);

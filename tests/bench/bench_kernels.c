@@ -155,26 +155,32 @@ struct tensors {
     struct conv_scratch *scratch;
 };
 
+/* The stem and the shortcuts take their input as it is. */
+static struct conv_act layer_act(const struct layer *l, const struct tensors *t)
+{
+    if (l->s.c < 16 || l->s.ksize == 1)
+        return (struct conv_act){NULL, NULL};
+    return (struct conv_act){t->coef, t->coef + 512};
+}
+
 static void run_forward(const struct layer *l, struct tensors *t)
 {
-    struct conv_act act = {t->coef, t->coef + 512};
-    bool first = l->s.c < 16;
     conv_prepare(&l->s, t->w, t->prepared);
-    conv_forward(&l->s, t->x, first ? (struct conv_act){NULL, NULL} : act, t->prepared, t->coef,
-                 l->is_second ? t->residual : NULL, t->y, t->sums, t->scratch);
+    conv_forward(&l->s, t->x, layer_act(l, t), t->prepared, t->coef, l->is_second ? t->residual : NULL, t->y,
+                 t->sums, t->scratch);
 }
 
 static void run_backward(const struct layer *l, struct tensors *t)
 {
-    struct conv_act act = {t->coef, t->coef + 512};
     struct conv_grad g = {.dz = t->dz, .raw = t->y, .a = t->coef, .b = t->coef + 512, .c0 = t->coef + 1024};
-    bool first = l->s.c < 16;
+    if (l->s.ksize == 1)
+        g = (struct conv_grad){.add = t->dz};
     if (l->is_second) {
         g.add = t->store;
         g.store = t->store;
     }
-    conv_backward(&l->s, &g, t->x, first ? (struct conv_act){NULL, NULL} : act, t->w, t->dw, t->coef + 2048,
-                  false, first ? NULL : t->dx, NULL, t->sums, t->scratch);
+    conv_backward(&l->s, &g, t->x, layer_act(l, t), t->w, t->dw, t->coef + 2048, false,
+                  l->s.c < 16 ? NULL : t->dx, NULL, t->sums, t->scratch);
 }
 
 static double median_time(void (*run)(const struct layer *, struct tensors *), const struct layer *l,
