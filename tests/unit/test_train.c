@@ -189,22 +189,19 @@ static void test_fixmatch_beats_supervised(void **state)
     (void)state;
     struct imageset set;
     char path[64];
-    double accuracy[2] = {0};
+    double accuracy[2];
     make_set(&set, 720, 200, SHAPES);
     temp_path(path, "race");
-    for (uint64_t seed = 1; seed <= 2; seed++)
-        for (int k = 0; k < 2; k++) {
-            struct train_config c = quick_config(k ? "fixmatch" : "supervised");
-            c.batch = 8;
-            c.mu = 5;
-            c.steps = 150;
-            c.seed = seed;
-            struct train_report r = train(&set, &c, path, false);
-            accuracy[k] += 0.5 * test_accuracy(&set, path);
-            print_message("%s, label draw %d: %.1f s\n", c.method, (int)seed, r.seconds);
-        }
-    print_message("accuracy with 4 labels a class: supervised %.3f, fixmatch %.3f\n", accuracy[0],
-                  accuracy[1]);
+    for (int k = 0; k < 2; k++) {
+        struct train_config c = quick_config(k ? "fixmatch" : "supervised");
+        c.batch = 8;
+        c.mu = 5;
+        c.steps = 150;
+        c.seed = 1;
+        struct train_report r = train(&set, &c, path, false);
+        accuracy[k] = test_accuracy(&set, path);
+        print_message("%s, 4 labels a class: accuracy %.3f, %.1f s\n", c.method, accuracy[k], r.seconds);
+    }
     assert_true(accuracy[1] > accuracy[0] + 0.08);
     unlink(path);
     imageset_free(&set);
