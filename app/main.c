@@ -69,20 +69,35 @@ void command_print_help(const struct command *c)
     argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), name);
 }
 
-/* OpenBLAS reads its core type when it loads, so a wrong guess of its own can only be mended by starting
- * again. Once, and never against a choice of the user's. */
-static void mend_blas(char **argv)
+/* Two libraries read their settings when they load, so what they get wrong can only be mended by starting
+ * again; once, and never against a choice of the user's.
+ * - OpenMP's threads spin while they wait. On a busy laptop the spinning one keeps the processor from the one
+ * waited for: with both cores shared, a training step took more than twice as long as with waiting threads
+ * asleep.
+ * - OpenBLAS takes processors newer than itself for ones of twenty years ago (kernels_blas_advice). */
+static void mend_environment(char **argv)
 {
+    static const char mark[] = "AFTERMAP_STARTED_AGAIN";
     const char *advice = kernels_blas_advice();
     const char *core = advice ? strstr(advice, "OPENBLAS_CORETYPE=") : NULL;
-    char value[32];
-    if (!core || getenv("OPENBLAS_CORETYPE") || getenv("AFTERMAP_REEXEC"))
+    bool set_core = core && !getenv("OPENBLAS_CORETYPE"), set_wait = !getenv("OMP_WAIT_POLICY");
+    if (getenv(mark)) {
+        unsetenv(mark); /* programs started from here decide for themselves */
         return;
-    core += strlen("OPENBLAS_CORETYPE=");
-    snprintf(value, sizeof value, "%.*s", (int)strcspn(core, " .,;)\""), core);
-    setenv("OPENBLAS_CORETYPE", value, 1);
-    setenv("AFTERMAP_REEXEC", "1", 1);
-    execv("/proc/self/exe", argv); /* on failure we go on, slower where BLAS is used */
+    }
+    if (!set_core && !set_wait)
+        return;
+    if (set_core) {
+        char value[32];
+        core += strlen("OPENBLAS_CORETYPE=");
+        snprintf(value, sizeof value, "%.*s", (int)strcspn(core, " .,;)\""), core);
+        setenv("OPENBLAS_CORETYPE", value, 1);
+    }
+    if (set_wait)
+        setenv("OMP_WAIT_POLICY", "passive", 1);
+    setenv(mark, "1", 1);
+    execv("/proc/self/exe", argv); /* on failure we go on, only slower */
+    unsetenv(mark);
 }
 
 static int finish(bool ok, const struct common *common, struct err *e)
@@ -162,6 +177,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "aftermap: there is no command '%s'; `aftermap help` lists them\n", argv[1]);
         return err_exit_status(ERR_USAGE);
     }
-    mend_blas(argv);
+    mend_environment(argv);
     return run_command(c, argc - 1, argv + 1);
 }
