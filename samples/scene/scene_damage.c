@@ -128,9 +128,9 @@ void damage_house(struct scene *s, struct house *h, uint64_t index)
         h->level = LEVEL_NONE; /* nothing there to damage, or a site whose state no analyst could call */
     uint32_t style = rng_below(&r, 100);
     h->style = h->fire      ? WRECK_ASH
-               : style < 28 ? WRECK_PILE
-               : style < 52 ? WRECK_WALLS
-               : style < 66 ? WRECK_SLAB
+               : style < 36 ? WRECK_PILE
+               : style < 68 ? WRECK_WALLS
+               : style < 78 ? WRECK_SLAB
                             : WRECK_FOLDED;
     h->tarps =
         h->level == LEVEL_MINOR && !h->fire && rng_below(&r, 100) < 45 ? (uint8_t)(1 + rng_below(&r, 3)) : 0;

@@ -67,10 +67,10 @@ static px4 roofing(const struct canvas *c, const struct house *h, float lx, floa
     px4 k = h->roof[c->date];
     switch (cover) {
     case COVER_SHINGLE:
-        k *= 1 + 0.22f * mottle + 0.16f * fine;
+        k *= 1 + 0.14f * mottle + 0.08f * fine;
         break;
     case COVER_TILE:
-        k *= 1 + 0.18f * mottle + 0.14f * fine + 0.10f * sinf(r->across * 7.5f);
+        k *= 1 + 0.14f * mottle + 0.08f * fine + 0.07f * sinf(r->across * 7.5f);
         break;
     case COVER_METAL: {
         float along = r->fy != 0 ? lx : ly;
@@ -112,7 +112,7 @@ static px4 fittings(const struct canvas *c, const struct house *h, float lx, flo
         k = px4_mix(k, h->big ? px4_of(0.82f, 0.82f, 0.80f, 0.7f) : px4_of(0.48f, 0.36f, 0.31f, 0.42f),
                     canvas_cover(c, canvas_rect(lx - bx, ly - by, size, size)));
     }
-    if (h->hash / 7 % 14 == 0 && !h->big && r->fy != 0) {
+    if (h->hash / 7 % 28 == 0 && !h->big && r->fy != 0) {
         float at = r->fy * (ly - p->cy), sd = canvas_rect(lx, at - 0.5f * p->hd, 0.5f * p->hw, 0.28f * p->hd);
         float seam = fabsf(lx - roundf(lx)) < 0.08f ? 1.25f : 1.0f;
         k = px4_mix(k, px4_of(0.10f, 0.12f, 0.19f, 0.1f) * seam, canvas_cover(c, sd));
@@ -165,8 +165,8 @@ static px4 minor_damage(const struct canvas *c, const struct house *h, float lx,
     }
     float torn =
         noise_octaves(lx / 2.3f, ly / 1.7f, 3, h->hash + 61) + 0.10f * lee + (r->ridge < 0.8f ? 0.06f : 0.0f);
-    float bare = noise_step(0.615f, 0.635f, torn);
-    float board = noise_step(0.66f, 0.68f, torn);
+    float bare = noise_step(0.645f, 0.665f, torn);
+    float board = noise_step(0.675f, 0.695f, torn);
     k = px4_mix(k, px4_of(0.23f, 0.22f, 0.22f, 0.22f), 0.9f * bare);
     float grainy = 0.9f + 0.2f * noise_value(lx * 3, ly * 0.6f, h->hash + 67);
     k = px4_mix(k, px4_of(0.66f, 0.53f, 0.39f, 0.55f) * grainy, (h->hash % 4 ? 1.0f : 0.0f) * board);
@@ -195,7 +195,7 @@ static px4 major_damage(const struct house *h, float lx, float ly, const struct 
 {
     const struct part *p = &h->part[0];
     float turn = 6.28f * noise_unit(noise_mix(h->hash + 71)),
-          extent = 0.10f + 0.22f * noise_unit(noise_mix(h->hash + 73));
+          extent = 0.17f + 0.22f * noise_unit(noise_mix(h->hash + 73));
     float lee = (cosf(turn) * lx / p->hw + sinf(turn) * ly / p->hd) * 0.33f;
     float torn = noise_octaves(lx / 3.2f, ly / 3.2f, 3, h->hash + 75) - 0.5f + lee + extent - 0.08f;
     float deck = noise_step(-0.10f, -0.09f, torn), open = noise_step(0.0f, 0.012f, torn);

@@ -99,8 +99,8 @@ static void plan_yard(struct rng *r, struct house *h, float setback)
         h->shed[1] = back + 6.0f + 5.0f * (float)rng_uniform(r);
     }
     for (int d = 0; d < 2; d++)
-        if (rng_below(r, 100) < 34)
-            h->junk[d] = (uint8_t)(8 + rng_below(r, 90));
+        if (rng_below(r, 100) < 28)
+            h->junk[d] = (uint8_t)(8 + rng_below(r, 70));
 }
 
 static void plan_change(struct rng *r, struct house *h)
@@ -120,7 +120,7 @@ static void plan_change(struct rng *r, struct house *h)
     } else if (fate < 142 && !h->big) {
         h->note = NOTE_GONE;
         h->present[PRE] = h->present[POST] = 0;
-    } else if (fate < 180 && !h->big) { /* bare decking after, nothing or finished before */
+    } else if (fate < 165 && !h->big) { /* bare decking after, nothing or finished before */
         h->note = NOTE_SITE;
         h->present[PRE] = (uint8_t)rng_below(r, 2);
         h->cover[POST] = COVER_BARE;
@@ -311,7 +311,7 @@ static bool build_trees(struct scene *s, struct err *e)
             for (int p = 0; p < h->n_parts; p++) {
                 float dx = fabsf(lx - h->part[p].cx) - h->part[p].hw,
                       dy = fabsf(ly - h->part[p].cy) - h->part[p].hd;
-                clear &= fmaxf(dx, dy) > 0.55f * t.r;
+                clear &= fmaxf(dx, dy) > 0.8f * t.r;
             }
             clear &= fabsf(lx - h->drive_x) > h->drive_hw + 0.6f || ly > 0;
             t.x = h->x + lx * h->cs - ly * h->sn;
