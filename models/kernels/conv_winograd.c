@@ -308,7 +308,7 @@ static void transform_input(const struct conv_shape *s, const float *x, struct c
  * Strips of an image come in order: the row above has then been stored already, and `add`, which may be the
  * same array, is gone. */
 INLINE void gradient_strip(const struct conv_shape *s, const struct conv_grad *g, int unit, struct freq_buf d,
-                           struct freq_buf e, int tile, double *bias_sums, const bool has_dx, const int kind)
+                           struct freq_buf e, int tile, double *bias_sums, bool has_dx, const int kind)
 {
     const struct strip p = strip_at(s, s->k, unit);
     const int tiles_x = s->w / 4;
@@ -358,10 +358,7 @@ static void transform_gradient(const struct conv_shape *s, const struct conv_gra
 {
 #define KIND(n)                                                                                              \
     case n:                                                                                                  \
-        if (has_dx)                                                                                          \
-            gradient_strip(s, g, unit, d, e, tile, bias_sums, true, n);                                      \
-        else                                                                                                 \
-            gradient_strip(s, g, unit, d, e, tile, bias_sums, false, n);                                     \
+        gradient_strip(s, g, unit, d, e, tile, bias_sums, has_dx, n);                                        \
         break;
     switch (grad_kind(g)) {
         KIND(GRAD_DZ)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The kernels: the choice and the plain body once, the fast bodies once per instruction-set level. kernels.c chooses at start.
 set(AM_KERNEL_FLAGS -O3)
+if(AM_SANITIZE)
+  set(AM_KERNEL_FLAGS -O1) # the unrolled tiles under sanitizers take GCC 30 s a file at -O3, 4 s at -O1
+endif()
 set(AM_KERNEL_LEVELS baseline)
 set(AM_KERNEL_VW_baseline 4)
 set(AM_KERNEL_FLAGS_baseline "")

@@ -114,7 +114,7 @@ struct job {
     double *y, *y_sums, *g, *dw, *db, *dx, *dx_sums;
     /* outputs of the kernels, each with GUARD canaries on both sides */
     float *out_y, *out_g, *out_dw, *out_db, *out_dx;
-    double out_y_sums[512], out_dx_sums[512];
+    double out_y_sums[1024], out_dx_sums[1024];
 };
 
 static void *need(void *p)
@@ -345,7 +345,7 @@ static void job_check(struct job *j, double worst[N_OUT])
     if (j->flags & F_DX && j->flags & F_ACT)
         e[6] = rms_double(j->out_dx_sums, j->dx_sums, 2 * s->c);
     for (int i = 0; i < N_OUT; i++) {
-        if (!(e[i] < (i < 5 ? 3e-6 : 1e-5))) /* sums of dx nearly cancel */
+        if (!(e[i] < (i < 5 ? 6e-6 : 1e-5))) /* sums of dx nearly cancel */
             fail_msg("%s %s: %s is off by %.2e: n %d h %d w %d c %d k %d ksize %d stride %d flags %x",
                      kernels_rung(), kernels_conv_name(), outputs[i], e[i], s->n, s->h, s->w, s->c, s->k,
                      s->ksize, s->stride, j->flags);
@@ -377,6 +377,7 @@ static const int flag_sets[] = {
     F_DZ | F_ADD | F_DX | F_SUMS,
     F_DZ,
 };
+enum { N_FLAG_SETS = sizeof flag_sets / sizeof *flag_sets };
 
 /* Sizes: Winograd's own, longer than one segment of columns, odd, tiny; channels: one and two vectors, odd
  * numbers of blocks, fewer than a block, no multiple of a block, and enough for the team's way. */
@@ -396,11 +397,12 @@ static void test_against_definition(void **state)
     double worst[N_RUNGS][2][N_OUT] = {0};
     int n_tried = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (size_t f = 0; f < sizeof flag_sets / sizeof *flag_sets; f++) {
-            struct job j = job_make(shapes[i], flag_sets[f]);
+        for (size_t f = 0; f < 4;
+             f++) { /* four of the sets each, so that every set meets every kind of shape */
+            struct job j = job_make(shapes[i], flag_sets[(i + 2 * f) % N_FLAG_SETS]);
             for (int r = 0; r < N_RUNGS; r++)
                 for (int direct = 0; direct < 2; direct++)
-                    if (use_rung(r, direct ? "direct" : "winograd")) {
+                    if (!(r == 0 && direct) && use_rung(r, direct ? "direct" : "winograd")) {
                         job_run(&j);
                         job_check(&j, worst[r][direct]);
                         n_tried++;
@@ -409,45 +411,63 @@ static void test_against_definition(void **state)
         }
     assert_true(n_tried > 0);
     for (int r = 0; r < N_RUNGS; r++)
-        for (int direct = 0; direct < 2; direct++)
+        for (int direct = 0; direct < (r ? 2 : 1); direct++)
             print_message("%-8s %-8s worst relative rms: y %.1e g %.1e dw %.1e dbias %.1e dx %.1e\n",
                           rung_names[r], direct ? "direct" : "winograd", worst[r][direct][0],
                           worst[r][direct][1], worst[r][direct][2], worst[r][direct][3], worst[r][direct][4]);
 }
 
+/* All outputs of a run in one block. */
+static char *job_outputs(const struct job *j, size_t *bytes)
+{
+    const struct conv_shape *s = &j->s;
+    const struct {
+        const void *p;
+        size_t n;
+    } parts[N_OUT] = {{j->out_y, n_out(s) * sizeof(float)},       {j->out_g, n_out(s) * sizeof(float)},
+                      {j->out_dw, n_weight(s) * sizeof(float)},   {j->out_db, s->k * sizeof(float)},
+                      {j->out_dx, n_in(s) * sizeof(float)},       {j->out_y_sums, 2 * s->k * sizeof(double)},
+                      {j->out_dx_sums, 2 * s->c * sizeof(double)}};
+    *bytes = 0;
+    for (int i = 0; i < N_OUT; i++)
+        *bytes += parts[i].n;
+    char *all = need(malloc(*bytes)), *at = all;
+    for (int i = 0; i < N_OUT; at += parts[i++].n)
+        memcpy(at, parts[i].p, parts[i].n);
+    return all;
+}
+
 static void test_same_bits_for_any_thread_count(void **state)
 {
     (void)state;
-    static const struct conv_shape cases[] = {{37, 8, 8, 16, 32, 3, 1},
-                                              {21, 8, 8, 64, 64, 3, 1},
-                                              {19, 8, 8, 32, 64, 3, 2},
-                                              {18, 8, 8, 7, 16, 3, 1},
-                                              {17, 8, 8, 16, 32, 1, 2}};
+    /* Solo with many and few shards, team in two passes, direct with and without stride, the stem. */
+    static const struct conv_shape cases[] = {{37, 8, 8, 16, 32, 3, 1},  {21, 4, 8, 64, 64, 3, 1},
+                                              {17, 8, 8, 16, 272, 3, 1}, {19, 8, 8, 32, 64, 3, 2},
+                                              {18, 8, 8, 7, 16, 3, 1},   {17, 8, 8, 16, 32, 1, 2}};
     const int flags = F_ACT | F_RESIDUAL | F_DZ | F_ADD | F_STORE | F_EXTRA | F_DX | F_SUMS | F_ACCUMULATE;
     const int before = omp_get_max_threads();
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct job j = job_make(cases[i], flags);
         for (int r = 0; r < N_RUNGS; r++) {
+            double worst[N_OUT] = {0};
+            size_t bytes, bytes_more;
             if (!use_rung(r, "winograd"))
                 continue;
-            struct job one = job_make(cases[i], flags);
             omp_set_num_threads(1);
-            job_run(&one);
+            job_run(&j);
+            job_check(&j, worst);
+            char *one = job_outputs(&j, &bytes);
             for (int threads = 2; threads <= 5; threads += 3) {
-                struct job more = job_make(cases[i], flags);
                 omp_set_num_threads(threads);
-                job_run(&more);
-                const struct conv_shape *s = &one.s;
-                assert_memory_equal(one.out_y, more.out_y, n_out(s) * sizeof(float));
-                assert_memory_equal(one.out_g, more.out_g, n_out(s) * sizeof(float));
-                assert_memory_equal(one.out_dw, more.out_dw, n_weight(s) * sizeof(float));
-                assert_memory_equal(one.out_db, more.out_db, s->k * sizeof(float));
-                assert_memory_equal(one.out_dx, more.out_dx, n_in(s) * sizeof(float));
-                assert_memory_equal(one.out_y_sums, more.out_y_sums, 2 * s->k * sizeof(double));
-                assert_memory_equal(one.out_dx_sums, more.out_dx_sums, 2 * s->c * sizeof(double));
-                job_free(&more);
+                job_run(&j);
+                char *more = job_outputs(&j, &bytes_more);
+                assert_memory_equal(one, more, bytes);
+                free(more);
             }
-            job_free(&one);
+            free(one);
         }
+        job_free(&j);
+    }
     omp_set_num_threads(before);
 }
 
