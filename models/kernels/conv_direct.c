@@ -265,7 +265,7 @@ static __attribute__((noinline)) void convolve_tile(const struct taps *taps, con
     TILE(1, 1)
 #endif
 #undef TILE
-    assert(!"a tile shape without a body");
+    assert(false); /* a tile shape without a body */
 }
 
 /* Pixels of the next tile when `left` remain in the row. */
