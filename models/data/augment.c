@@ -22,11 +22,6 @@ struct moves {
     int row[IMAGESET_MAX_SIZE], column[IMAGESET_MAX_SIZE];
 };
 
-static bool is_plain(const struct imageset_layout *l)
-{
-    return l->n_dates == 1 && !l->has_masks && (l->n_bands == 1 || l->n_bands == 3);
-}
-
 /* Reflection that does not repeat the edge pixel. */
 static int reflect(int i, int size)
 {
@@ -96,7 +91,7 @@ static void view_weak(const struct augment_config *c, const uint8_t *px, struct 
     const struct imageset_layout *l = &c->layout;
     float tables[IMAGESET_MAX_DATES][256];
     struct moves m;
-    if (is_plain(l)) {
+    if (augment_is_plain(l)) {
         draw_weak_plain(c, r, &m);
         fill_table(tables[0], 1.0);
     } else {
@@ -155,7 +150,8 @@ static void view_strong_plain(const struct augment_config *c, const uint8_t *px,
 
 size_t augment_scratch_bytes(const struct augment_config *c)
 {
-    return is_plain(&c->layout) ? plain_scratch_bytes(&c->layout) : augment_pair_scratch_bytes(&c->layout);
+    return augment_is_plain(&c->layout) ? plain_scratch_bytes(&c->layout)
+                                        : augment_pair_scratch_bytes(&c->layout);
 }
 
 void augment_view(const struct augment_config *c, enum augment_kind kind, const uint8_t *px, struct rng *r,
@@ -168,7 +164,7 @@ void augment_view(const struct augment_config *c, enum augment_kind kind, const 
         imageset_to_input(&c->layout, px, x);
     else if (kind == AUGMENT_WEAK)
         view_weak(c, px, r, x);
-    else if (is_plain(&c->layout))
+    else if (augment_is_plain(&c->layout))
         view_strong_plain(c, px, r, x, scratch);
     else
         augment_pair_view(&c->layout, c->cutout, px, r, x, scratch, NULL);

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * augment_ops.h - the parts that augment.c puts together, apart so that tests can check each one: the 14
- * operations of RandAugment on 8-bit images, and a strong view of a pair as a draw (numbers only) and its
- * rendering (no randomness). Nothing outside models/data and its tests includes this. */
+ * augment_ops.h - the parts that augment.c and cta.c put together, apart so that tests can check each one:
+ * the 14 operations of RandAugment and the 19 of CTAugment on 8-bit images, and a strong view of a pair as a
+ * draw (numbers only) and its rendering (no randomness). Nothing outside models/data and its tests includes
+ * this.
+ */
 #ifndef AM_AUGMENT_OPS_H
 #define AM_AUGMENT_OPS_H
 
 #include "models/data/augment.h"
+
+/* Plain layouts get the published recipes, others those for pairs. */
+static inline bool augment_is_plain(const struct imageset_layout *l)
+{
+    return l->n_dates == 1 && !l->has_masks && (l->n_bands == 1 || l->n_bands == 3);
+}
 
 /* ---- one geometry for weak views and test-time averaging: the square's symmetry group ---- */
 
@@ -61,6 +69,65 @@ void augment_plain_apply(enum augment_plain_op op, double argument, struct augme
                          uint8_t *scratch);
 const char *augment_plain_name(enum augment_plain_op op);
 
+/* X(NAME, name, bins of the first parameter, of the second): CTAugment's operations on plain images, each a
+ * function of magnitudes v in [0,1] (augment_plain.c has the published maps from v). */
+#define AUGMENT_CTA_TABLE(X)                                                                                 \
+    X(AUTOCONTRAST, autocontrast, 17, 0)                                                                     \
+    X(BLUR, blur, 17, 0)                                                                                     \
+    X(BRIGHTNESS, brightness, 17, 0)                                                                         \
+    X(COLOR, color, 17, 0)                                                                                   \
+    X(CONTRAST, contrast, 17, 0)                                                                             \
+    X(CUTOUT, cutout, 17, 0)                                                                                 \
+    X(EQUALIZE, equalize, 17, 0)                                                                             \
+    X(INVERT, invert, 17, 0)                                                                                 \
+    X(IDENTITY, identity, 0, 0)                                                                              \
+    X(POSTERIZE, posterize, 8, 0)                                                                            \
+    X(RESCALE, rescale, 17, 6)                                                                               \
+    X(ROTATE, rotate, 17, 0)                                                                                 \
+    X(SHARPNESS, sharpness, 17, 0)                                                                           \
+    X(SHEAR_X, shear_x, 17, 0)                                                                               \
+    X(SHEAR_Y, shear_y, 17, 0)                                                                               \
+    X(SMOOTH, smooth, 17, 0)                                                                                 \
+    X(SOLARIZE, solarize, 17, 0)                                                                             \
+    X(TRANSLATE_X, translate_x, 17, 0)                                                                       \
+    X(TRANSLATE_Y, translate_y, 17, 0)
+
+enum augment_cta_op {
+#define AUGMENT_CTA_ENUM(upper, name, bins, more) AUGMENT_CTA_##upper,
+    AUGMENT_CTA_TABLE(AUGMENT_CTA_ENUM)
+#undef AUGMENT_CTA_ENUM
+        AUGMENT_CTA_COUNT
+};
+
+enum { AUGMENT_CTA_GREY = 127 }; /* what cutout leaves */
+
+struct augment_cta_extra {
+    double centre[2];    /* of cutout's box, x then y, uniform in [0,1) */
+    double translate_px; /* the translation at v = 1 */
+};
+
+/* These images have no coverage to keep: what geometry uncovers is black, as in the published code. scratch:
+ * augment_cta_scratch_bytes(). */
+void augment_cta_apply(enum augment_cta_op op, const double v[2], const struct augment_cta_extra *extra,
+                       struct augment_image *im, uint8_t *scratch);
+size_t augment_cta_scratch_bytes(int size, int n_bands);
+const char *augment_cta_name(enum augment_cta_op op);
+int augment_cta_bins(enum augment_cta_op op, int param);
+
+/* Pillow's filters for enlarging (augment_resize.c). */
+enum augment_filter {
+    AUGMENT_NEAREST,
+    AUGMENT_BOX,
+    AUGMENT_BILINEAR,
+    AUGMENT_HAMMING,
+    AUGMENT_BICUBIC,
+    AUGMENT_LANCZOS
+};
+/* The square of side n > 0 at (at, at) enlarged to the whole image. scratch: size*size*n_bands bytes and
+ * augment_resize_scratch_bytes(). */
+void augment_resize(struct augment_image *im, int at, int n, enum augment_filter filter, uint8_t *scratch);
+size_t augment_resize_scratch_bytes(int size);
+
 /* ---- pairs: draw, then render (augment_pair.c) ---- */
 
 enum { AUGMENT_PAIR_OPS = 2 }; /* photometric operations a date */
@@ -114,6 +181,14 @@ struct augment_pair {
  * places fail), renders. *used receives the draw; it may be NULL. */
 void augment_pair_view(const struct imageset_layout *l, bool cutout, const uint8_t *px, struct rng *r,
                        float *x, void *scratch, struct augment_pair *used);
+/* The end of such a view, from a finished draw: places the box when cutout is set, renders. */
+void augment_pair_finish(const struct imageset_layout *l, bool cutout, const uint8_t *px,
+                         struct augment_pair *d, struct rng *r, float *x, void *scratch);
+/* Share of the footprint that a draw keeps inside the patch (1 without a footprint), and the least that is
+ * acceptable. */
+double augment_pair_in_frame(const struct imageset_layout *l, const uint8_t *px,
+                             const struct augment_pair *d);
+#define AUGMENT_FRAME_SHARE 0.75
 /* All of a draw but its box. px decides whether the building stays in frame. */
 void augment_pair_draw(const struct imageset_layout *l, const uint8_t *px, struct rng *r,
                        struct augment_pair *d);

@@ -36,7 +36,7 @@ enum {
     NOISE_SD = 148
 };
 static const double GEOMETRY_CHANCE = 0.5, JITTER_SD_PX = 1.0, JITTER_MAX_PX = 3.0;
-static const double FRAME_SHARE = 0.75, HIDDEN_SHARE = 0.30;
+static const double HIDDEN_SHARE = 0.30;
 
 /* One date of one view under work. */
 struct plane {
@@ -91,7 +91,7 @@ static void draw_geometry(int size, struct rng *r, struct augment_pair *d)
 }
 
 /* Share of the footprint (every second pixel each way) that stays in frame; 1 without a footprint. */
-static double share_in_frame(const struct imageset_layout *l, const uint8_t *px, const struct augment_pair *d)
+double augment_pair_in_frame(const struct imageset_layout *l, const uint8_t *px, const struct augment_pair *d)
 {
     const int stored = imageset_stored_channels(l), size = l->size;
     const float half = (float)size / 2.0f, centre = (float)(size - 1) / 2.0f;
@@ -134,7 +134,7 @@ void augment_pair_draw(const struct imageset_layout *l, const uint8_t *px, struc
     memset(d, 0, sizeof *d);
     for (int k = 0; k < FRAME_TRIES; k++) {
         draw_geometry(l->size, r, d);
-        if (share_in_frame(l, px, d) >= FRAME_SHARE)
+        if (augment_pair_in_frame(l, px, d) >= AUGMENT_FRAME_SHARE)
             break;
         if (k == FRAME_TRIES -
                      1) { /* a building too large or too far out to play with: only mirrored or as it is */
@@ -657,16 +657,22 @@ void augment_pair_render(const struct imageset_layout *l, const uint8_t *px, con
     render(l, px, d, &s, x);
 }
 
+void augment_pair_finish(const struct imageset_layout *l, bool cutout, const uint8_t *px,
+                         struct augment_pair *d, struct rng *r, float *x, void *scratch)
+{
+    struct pieces s = cut_scratch(l, scratch);
+    view_footprint(l, px, d, s.fp);
+    if (cutout)
+        draw_box(l->size, s.fp, r, d);
+    render(l, px, d, &s, x);
+}
+
 void augment_pair_view(const struct imageset_layout *l, bool cutout, const uint8_t *px, struct rng *r,
                        float *x, void *scratch, struct augment_pair *used)
 {
-    struct pieces s = cut_scratch(l, scratch);
     struct augment_pair d;
     augment_pair_draw(l, px, r, &d);
-    view_footprint(l, px, &d, s.fp);
-    if (cutout)
-        draw_box(l->size, s.fp, r, &d);
-    render(l, px, &d, &s, x);
+    augment_pair_finish(l, cutout, px, &d, r, x, scratch);
     if (used)
         *used = d;
 }
