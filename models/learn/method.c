@@ -9,6 +9,7 @@
 
 #define METHODS(X)                                                                                           \
     X(supervised)                                                                                            \
+    X(mixmatch)                                                                                              \
     X(fixmatch)
 
 #define METHOD_DECLARE(name) extern const struct method method_##name;

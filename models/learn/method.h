@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * method.h - what a learning method is: settings, up to four hooks, and the one list of methods. There is one
+ * method.h - what a learning method is: settings, a few hooks, and the one list of methods. There is one
  * training loop (train.c); a method never loops over steps itself.
  *
  *   streams  which pools it draws from, how many views of each item and which augmentation
- *   prepare  before the forward pass: may run the net without gradient and rewrite views and targets
- * (guessing, MixUp) loss     logits -> gradient of the logits + named scalars state    tensors that must be
- * saved with a checkpoint (marginals, rates, ring buffers)
+ *   prepare  before any pass: may run the net without gradient and write targets and blank views (guessing)
+ *   mix      rewrites views and targets as a function of both, the seed and the step alone (MixUp,
+ *            interleaving); also runs when the averaged weights' statistics are made, prepare does not
+ *   passes   which rows go through the net together, each with batch statistics of its own, and which pass
+ *            moves the running ones; without it one pass takes all rows and moves them
+ *   loss     once a pass: its logits -> their gradient + named scalars; gradients of all passes add up
+ *   state    tensors that must be saved with a checkpoint (marginals, rates, ring buffers)
  *
  * A new method = one file + one line in METHODS (method.c) + one test. */
 #ifndef AM_METHOD_H
@@ -35,18 +39,33 @@ struct train_config {
     double checkpoint_every_s; /* wall-clock between resumable checkpoints */
     double calibrate_share;    /* share of labelled training items held out for temperature scaling when there
                                   are >= 40 a class */
+
+    /* Settings that only some methods have. 0 is what a method without them has, and what a model file
+     * leaves out. */
+    int n_guesses;         /* K, views of an unlabelled item */
+    double sharpen;        /* T, temperature of guesses */
+    double mixup;          /* alpha of MixUp's Beta(alpha, alpha); 0: no mixing */
+    double ramp;           /* share of the run over which the unlabelled weight rises from 0; 0: at once */
+    double vat_radius;     /* VAT: length of the adversarial step */
+    double vat_probe;      /* VAT: xi, length of the step that finds its direction */
+    double lambda_entropy; /* weight of the entropy of predictions on unlabelled items, never ramped */
 };
 
 /* A stream: what is drawn each step. */
+enum { METHOD_MAX_STREAMS = 4, METHOD_MAX_VIEWS = 16, METHOD_MAX_PASSES = 24, METHOD_MAX_SCALARS = 8 };
 enum method_pool { METHOD_LABELED, METHOD_UNLABELED };
 struct method_stream {
     enum method_pool pool;
-    int per_batch; /* items a step = per_batch * B */
-    int n_views;   /* 1..4 */
-    enum augment_kind view[4];
+    int per_batch;                            /* items a step = per_batch * B */
+    int n_views;                              /* 1..METHOD_MAX_VIEWS */
+    enum augment_kind view[METHOD_MAX_VIEWS]; /* AUGMENT_NONE also serves as room that the method fills */
 };
 
-enum { METHOD_MAX_STREAMS = 3, METHOD_MAX_SCALARS = 8 };
+/* Rows of x that go through the net together. */
+struct method_pass {
+    int first, n;
+    bool update; /* moves the running statistics; exactly one pass does */
+};
 
 struct method_scalars {
     int n;
@@ -65,8 +84,14 @@ struct method_step {
     size_t x_stride;                          /* floats of one row */
     const int16_t *label[METHOD_MAX_STREAMS]; /* [items], IMAGESET_NO_LABEL for unlabelled streams */
     float *target;                            /* [n_rows,n_classes] scratch a method may fill in prepare */
+    uint32_t *order;                          /* [2*n_rows] scratch */
+    float *share;                             /* [n_rows] scratch */
     struct net *net;
-    void *state; /* what state_create returned */
+    struct net *ema_net; /* for semi_ema_forward() */
+    const float *ema;    /* averaged weights in the order of net_tensors() */
+    int max_pass_rows;   /* most rows that one call of net_forward takes */
+    int pass;            /* loss: which one, in the order that passes() gave */
+    void *state;         /* what state_create returned */
     uint64_t seed;
 };
 
@@ -79,10 +104,14 @@ struct method_state_tensor {
 struct method {
     const char *name, *summary, *source; /* source: paper and section, for help */
     int (*streams)(const struct train_config *c, struct method_stream out[METHOD_MAX_STREAMS]);
-    void (*prepare)(struct method_step *s); /* NULL: nothing to prepare */
-    /* dlogits [n_rows,n_classes] arrives zeroed; returns the loss without weight decay. */
+    int (*passes)(const struct method_step *s, struct method_pass out[METHOD_MAX_PASSES]); /* or NULL */
+    void (*prepare)(struct method_step *s);                                                /* or NULL */
+    void (*mix)(struct method_step *s);                                                    /* or NULL */
+    /* logits, dlogits: rows of this pass [n,n_classes]; dlogits arrives zeroed. Returns this pass's part of
+     * the loss, without weight decay. out is empty before the first pass and may be added to by each. */
     double (*loss)(struct method_step *s, const float *logits, float *dlogits, struct method_scalars *out);
-    void *(*state_create)(const struct train_config *c, int n_classes, struct err *e); /* NULL: stateless */
+    /* shape: a step with everything but data. NULL: stateless. */
+    void *(*state_create)(const struct method_step *shape, struct err *e);
     int (*state_tensors)(void *state, struct method_state_tensor out[8]);
     void (*state_free)(void *state);
     void (*defaults)(struct train_config *c, bool plain_images); /* fills every setting the method rules */
@@ -104,5 +133,35 @@ double semi_cross_entropy(const float *logits, int n_classes, int label, double 
 /* Mean cross-entropy of stream 0's first view against its labels, with config.label_smoothing; adds to
  * dlogits. */
 double semi_labeled_loss(const struct method_step *s, const float *logits, float *dlogits);
+
+void semi_scalar(struct method_scalars *out, const char *name, double value);
+void semi_scalar_add(struct method_scalars *out, const char *name, double value); /* makes it when missing */
+/* q^(1/T), normalised; T -> 0 is one-hot, ties stay tied. In place. */
+void semi_sharpen(float *q, int n_classes, double temperature);
+/* weight * H(q, softmax z) for a soft target q. */
+double semi_soft_cross_entropy(const float *logits, int n_classes, const float *q, double weight,
+                               float *dlogits);
+/* weight * sum_c (q_c - softmax(z)_c)^2; the gradient goes through the softmax, not through q. */
+double semi_squared_error(const float *logits, int n_classes, const float *q, double weight, float *dlogits);
+/* weight * entropy of softmax z. */
+double semi_entropy(const float *logits, int n_classes, double weight, float *dlogits);
+/* weight * KL(softmax z || q): prediction first; q > 0 is clipped below at 1e-12. */
+double semi_reverse_kl(const float *logits, int n_classes, const float *q, double weight, float *dlogits);
+/* 0 to 1 over the first `share` of the run, then 1. */
+double semi_ramp(int64_t step, int64_t n_steps, double share);
+/* Batch statistics or running ones with the averaged weights; logits valid until the next call. */
+const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn);
+
+/* MixUp and interleaving (mixup.c). */
+/* Rows first..first+n-1 of views and targets, each mixed with a random partner among them by a share of its
+ * own, l' = max(l, 1-l), l ~ Beta(alpha, alpha); alpha 0 leaves all as it is. */
+void mixup_rows(struct method_step *s, int first, int n, double alpha);
+/* n_lists lists of n rows from `first` on: group i of list 0 and group i of list i trade places, i >= 1. An
+ * involution. */
+void mixup_interleave(struct method_step *s, int first, int n_lists, int n);
+/* First position of group g of a list (g = n_lists: its end): sizes differ by one, larger ones last. */
+int mixup_group(int n, int n_lists, int g);
+/* Whether position i of interleaved list `list` came from list 0. */
+bool mixup_is_first(int n, int n_lists, int list, int i);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 static double top_logit(const float *logits, int n_classes)
 {
@@ -65,4 +66,137 @@ double semi_labeled_loss(const struct method_step *s, const float *logits, float
                                   weight, dlogits + row);
     }
     return sum;
+}
+
+void semi_scalar(struct method_scalars *out, const char *name, double value)
+{
+    assert(out->n < METHOD_MAX_SCALARS);
+    out->name[out->n] = name;
+    out->value[out->n++] = value;
+}
+
+void semi_scalar_add(struct method_scalars *out, const char *name, double value)
+{
+    for (int i = 0; i < out->n; i++)
+        if (strcmp(out->name[i], name) == 0) {
+            out->value[i] += value;
+            return;
+        }
+    semi_scalar(out, name, value);
+}
+
+/* As softmax(ln q / T), with the largest taken out, so that small T cannot underflow all of them. */
+void semi_sharpen(float *q, int n_classes, double temperature)
+{
+    double top = 0, sum = 0;
+    for (int c = 0; c < n_classes; c++)
+        top = fmax(top, (double)q[c]);
+    top = log(fmax(top, 1e-12));
+    for (int c = 0; c < n_classes; c++)
+        sum += exp((log(fmax((double)q[c], 1e-12)) - top) / temperature);
+    for (int c = 0; c < n_classes; c++)
+        q[c] = (float)(exp((log(fmax((double)q[c], 1e-12)) - top) / temperature) / sum);
+}
+
+static double log_sum_exp(const float *logits, int n_classes)
+{
+    double top = top_logit(logits, n_classes), sum = 0;
+    for (int c = 0; c < n_classes; c++)
+        sum += exp(logits[c] - top);
+    return log(sum) + top;
+}
+
+double semi_soft_cross_entropy(const float *logits, int n_classes, const float *q, double weight,
+                               float *dlogits)
+{
+    double log_sum = log_sum_exp(logits, n_classes), loss = 0, mass = 0;
+    for (int c = 0; c < n_classes; c++)
+        mass += (double)q[c]; /* 1 but for rounding; kept so that the gradient belongs to the loss */
+    for (int c = 0; c < n_classes; c++) {
+        loss += (double)q[c] * (log_sum - logits[c]);
+        if (dlogits)
+            dlogits[c] += (float)(weight * (mass * exp(logits[c] - log_sum) - (double)q[c]));
+    }
+    return weight * loss;
+}
+
+/* Adds weight * p_k (g_k - sum_j p_j g_j), the gradient of a loss whose derivative by p is g; g_c comes from
+ * `slope`. */
+static void through_softmax(const float *logits, int n_classes, double weight, float *dlogits,
+                            double (*slope)(double p, double log_p, double q), const float *q)
+{
+    double log_sum = log_sum_exp(logits, n_classes), mean = 0;
+    for (int c = 0; c < n_classes; c++) {
+        double log_p = logits[c] - log_sum, p = exp(log_p);
+        mean += p * slope(p, log_p, q ? (double)q[c] : 0);
+    }
+    for (int c = 0; c < n_classes; c++) {
+        double log_p = logits[c] - log_sum, p = exp(log_p);
+        dlogits[c] += (float)(weight * p * (slope(p, log_p, q ? (double)q[c] : 0) - mean));
+    }
+}
+
+static double slope_square(double p, double log_p, double q)
+{
+    (void)log_p;
+    return 2 * (p - q);
+}
+
+static double slope_entropy(double p, double log_p, double q)
+{
+    (void)p, (void)q;
+    return -log_p; /* and -1, the same for all classes, which falls out */
+}
+
+static double slope_kl(double p, double log_p, double q)
+{
+    (void)p;
+    return log_p - log(fmax(q, 1e-12));
+}
+
+double semi_squared_error(const float *logits, int n_classes, const float *q, double weight, float *dlogits)
+{
+    double log_sum = log_sum_exp(logits, n_classes), loss = 0;
+    for (int c = 0; c < n_classes; c++) {
+        double off = exp(logits[c] - log_sum) - (double)q[c];
+        loss += off * off;
+    }
+    if (dlogits)
+        through_softmax(logits, n_classes, weight, dlogits, slope_square, q);
+    return weight * loss;
+}
+
+double semi_entropy(const float *logits, int n_classes, double weight, float *dlogits)
+{
+    double log_sum = log_sum_exp(logits, n_classes), loss = 0;
+    for (int c = 0; c < n_classes; c++)
+        loss -= exp(logits[c] - log_sum) * (logits[c] - log_sum);
+    if (dlogits)
+        through_softmax(logits, n_classes, weight, dlogits, slope_entropy, NULL);
+    return weight * loss;
+}
+
+double semi_reverse_kl(const float *logits, int n_classes, const float *q, double weight, float *dlogits)
+{
+    double log_sum = log_sum_exp(logits, n_classes), loss = 0;
+    for (int c = 0; c < n_classes; c++)
+        loss += exp(logits[c] - log_sum) * (logits[c] - log_sum - log(fmax((double)q[c], 1e-12)));
+    if (dlogits)
+        through_softmax(logits, n_classes, weight, dlogits, slope_kl, q);
+    return weight * loss;
+}
+
+double semi_ramp(int64_t step, int64_t n_steps, double share)
+{
+    double rising = share * (double)n_steps;
+    return rising > 0 ? fmin((double)step / rising, 1.0) : 1.0;
+}
+
+const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn)
+{
+    int n_tensors;
+    const struct net_tensor *t = net_tensors(s->ema_net, &n_tensors), *last = &t[n_tensors - 1];
+    memcpy(t[0].value, s->ema, ((size_t)(last->value - t[0].value) + last->count) * sizeof *s->ema);
+    net_weights_changed(s->ema_net);
+    return net_forward(s->ema_net, x, n, bn);
 }

@@ -2,8 +2,9 @@
  *
  * train.c - the training loop of train.h. One step:
  *
- *   views (batches.c) -> method's prepare -> forward with batch statistics -> method's loss -> backward ->
- * optimiser, decay, moving average (optim.c) -> warm-up of the average (below)
+ *   views (batches.c) -> method's prepare and mix -> for each of its passes: forward with batch statistics,
+ * loss, backward, gradients added up -> optimiser, decay, moving average (optim.c) -> warm-up of the average
+ * (below)
  *
  * Warm-up of the average. The optimiser has just made e = d a + (1-d) w. The wanted decay at step t is d_t =
  * min(d, (1+t)/(10+t)) (the rule of TensorFlow's ExponentialMovingAverage with a step count), and d_t a +
@@ -44,24 +45,82 @@ static bool open_net(struct trainer *t, struct err *e)
     n->n_classes = t->set->n_classes;
     struct net_config frozen = *n;
     frozen.bn_momentum = 0; /* see train_finish.c */
-    t->net = net_create(n, t->batches.n_rows, NET_TRAIN, e);
-    t->eval_net = t->net ? net_create(&frozen, t->batches.n_rows, NET_INFER, e) : NULL;
+    t->net = net_create(n, t->max_pass_rows, NET_TRAIN, e);
+    t->eval_net = t->net ? net_create(&frozen, t->max_pass_rows, NET_INFER, e) : NULL;
     return t->eval_net;
 }
 
 static bool open_buffers(struct trainer *t, struct err *e)
 {
-    size_t logits = (size_t)t->batches.n_rows * (size_t)t->set->n_classes;
+    size_t n_rows = (size_t)t->batches.n_rows, n_classes = (size_t)t->set->n_classes;
     int n;
     const struct net_tensor *last = net_tensors(t->net, &n);
     size_t n_values = (size_t)(last[n - 1].value - last[0].value) + last[n - 1].count;
-    t->target = mem_array(logits, sizeof *t->target, "the targets", e);
-    t->dlogits = t->target ? mem_array(logits, sizeof *t->dlogits, "the gradient", e) : NULL;
+    if (t->method->mix) {
+        t->order = mem_array(2 * n_rows, sizeof *t->order, "the mixing", e);
+        t->share = t->order ? mem_array(n_rows, sizeof *t->share, "the mixing", e) : NULL;
+        if (!t->share)
+            return false;
+    }
+    t->target = mem_array(n_rows, n_classes * sizeof *t->target, "the targets", e);
+    t->dlogits = t->target
+                     ? mem_array((size_t)t->max_pass_rows, n_classes * sizeof *t->dlogits, "the gradient", e)
+                     : NULL;
     t->ema_stat = t->dlogits ? mem_array(n_values, sizeof *t->ema_stat, "the averaged weights", e) : NULL;
     t->stat_sums = t->ema_stat ? mem_array(n_values - net_trainable_count(t->net), sizeof *t->stat_sums,
                                            "the statistics", e)
                                : NULL;
     return t->stat_sums;
+}
+
+struct method_step trainer_step(struct trainer *t, int64_t step)
+{
+    struct batches *b = &t->batches;
+    struct method_step s = {.config = t->config,
+                            .step = step,
+                            .n_steps = t->n_steps,
+                            .n_classes = t->set->n_classes,
+                            .n_rows = b->n_rows,
+                            .x = b->x,
+                            .x_stride = b->row_floats,
+                            .target = t->target,
+                            .order = t->order,
+                            .share = t->share,
+                            .net = t->net,
+                            .ema_net = t->eval_net,
+                            .ema = t->optim ? optim_ema(t->optim) : NULL,
+                            .max_pass_rows = t->max_pass_rows,
+                            .state = t->state,
+                            .seed = t->config->seed};
+    for (int i = 0; i < b->n_streams; i++) {
+        s.offset[i] = b->offset[i];
+        s.items[i] = b->items[i];
+        s.label[i] = b->label[i];
+    }
+    return s;
+}
+
+static void plan_passes(struct trainer *t)
+{
+    struct method_step s = trainer_step(t, 0);
+    int n_updating = 0;
+    t->n_passes = 1;
+    t->pass[0] = (struct method_pass){.first = 0, .n = s.n_rows, .update = true};
+    if (t->method->passes)
+        t->n_passes = t->method->passes(&s, t->pass);
+    assert(t->n_passes >= 1 && t->n_passes <= METHOD_MAX_PASSES);
+    for (int p = 0; p < t->n_passes; p++) {
+        const struct method_pass *pass = &t->pass[p];
+        assert(pass->n > 0 && pass->first >= 0 && pass->first + pass->n <= s.n_rows);
+        if (pass->n > t->max_pass_rows)
+            t->max_pass_rows = pass->n;
+        if (pass->update) {
+            t->update_pass = p;
+            n_updating++;
+        }
+    }
+    assert(n_updating == 1);
+    (void)n_updating;
 }
 
 /* Everything that does not depend on whether the run is new. */
@@ -81,8 +140,11 @@ static bool trainer_open(struct trainer *t, const struct imageset *set, const st
         return false;
     const struct batches_pools pools = {t->pools.fit, t->pools.unlabeled, t->pools.n_fit,
                                         t->pools.n_unlabeled};
-    return batches_create(&t->batches, set, c, t->method, &pools, e) && open_net(t, e) &&
-           open_buffers(t, e) && trivial_fit(&t->trivial, set, t->pools.labeled, t->pools.n_labeled, e);
+    if (!batches_create(&t->batches, set, c, t->method, &pools, e))
+        return false;
+    plan_passes(t);
+    return open_net(t, e) && open_buffers(t, e) &&
+           trivial_fit(&t->trivial, set, t->pools.labeled, t->pools.n_labeled, e);
 }
 
 static void drop_state(struct trainer *t)
@@ -104,6 +166,8 @@ static void trainer_close(struct trainer *t)
     free(t->config_text);
     free(t->target);
     free(t->dlogits);
+    free(t->order);
+    free(t->share);
     free(t->ema_stat);
     free(t->stat_sums);
 }
@@ -113,7 +177,8 @@ static bool create_state(struct trainer *t, struct err *e)
     drop_state(t);
     if (!t->method->state_create)
         return true;
-    t->state = t->method->state_create(t->config, t->set->n_classes, e);
+    struct method_step shape = trainer_step(t, 0);
+    t->state = t->method->state_create(&shape, e);
     return t->state;
 }
 
@@ -143,38 +208,38 @@ static void warm_average(struct trainer *t)
         ema[i] += share * (w[i] - ema[i]);
 }
 
+/* Forward, loss and backward of every pass; the gradients add up. */
+static bool run_passes(struct trainer *t, struct method_step *s, struct err *e)
+{
+    t->loss = 0;
+    t->scalars.n = 0;
+    for (s->pass = 0; s->pass < t->n_passes; s->pass++) {
+        const struct method_pass *p = &t->pass[s->pass];
+        const float *x = s->x + (size_t)p->first * s->x_stride;
+        enum net_bn bn = p->update ? NET_BN_BATCH_UPDATE : NET_BN_BATCH;
+        const float *logits = net_forward(t->net, x, p->n, bn);
+        memset(t->dlogits, 0, (size_t)p->n * (size_t)s->n_classes * sizeof *t->dlogits);
+        t->loss += t->method->loss(s, logits, t->dlogits, &t->scalars);
+        if (!isfinite(t->loss))
+            return err_set(e, ERR_RUNTIME,
+                           "training diverged: the loss is not a number at step %lld of %lld; take a lower "
+                           "learning rate",
+                           (long long)t->step + 1, (long long)t->n_steps);
+        net_backward(t->net, x, t->dlogits, p->n, bn, s->pass > 0);
+    }
+    return true;
+}
+
 static bool take_step(struct trainer *t, struct err *e)
 {
-    struct batches *b = &t->batches;
-    size_t n_logits = (size_t)b->n_rows * (size_t)t->set->n_classes;
-    struct method_step s = {.config = t->config,
-                            .step = t->step,
-                            .n_steps = t->n_steps,
-                            .n_classes = t->set->n_classes,
-                            .n_rows = b->n_rows,
-                            .x = b->x,
-                            .x_stride = b->row_floats,
-                            .target = t->target,
-                            .net = t->net,
-                            .state = t->state,
-                            .seed = t->config->seed};
-    batches_make(b, t->step);
-    for (int i = 0; i < b->n_streams; i++) {
-        s.offset[i] = b->offset[i];
-        s.items[i] = b->items[i];
-        s.label[i] = b->label[i];
-    }
+    struct method_step s = trainer_step(t, t->step);
+    batches_make(&t->batches, t->step);
     if (t->method->prepare)
         t->method->prepare(&s);
-    const float *logits = net_forward(t->net, b->x, b->n_rows, NET_BN_BATCH_UPDATE);
-    memset(t->dlogits, 0, n_logits * sizeof *t->dlogits);
-    t->loss = t->method->loss(&s, logits, t->dlogits, &t->scalars);
-    if (!isfinite(t->loss))
-        return err_set(
-            e, ERR_RUNTIME,
-            "training diverged: the loss is not a number at step %lld of %lld; take a lower learning rate",
-            (long long)t->step + 1, (long long)t->n_steps);
-    net_backward(t->net, b->x, t->dlogits, b->n_rows, NET_BN_BATCH_UPDATE, false);
+    if (t->method->mix)
+        t->method->mix(&s);
+    if (!run_passes(t, &s, e))
+        return false;
     optim_step(t->optim, optim_lr(&t->config->optim, (double)t->step / (double)t->n_steps));
     warm_average(t);
     t->step++;
@@ -209,7 +274,7 @@ static bool fix_steps(struct trainer *t, double begun_s, struct err *e)
     }
     /* Between mean and best: a disturbed probe must not halve the run, a lucky one must not overrun it. */
     double per_step = 0.5 * (total / timed + fastest);
-    double closing = 0.4 * per_step * fmin(64, fmax(4, 1024.0 / t->batches.n_rows));
+    double closing = 0.4 * per_step * fmin(64, fmax(4, 1024.0 / t->pass[t->update_pass].n));
     double left = 0.95 * budget - (now_s() - begun_s) - closing;
     t->n_steps = left > per_step ? (int64_t)(left / per_step) : 1;
     if (t->n_steps < 100) {

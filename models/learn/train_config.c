@@ -10,8 +10,50 @@
 
 #include <cJSON.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Settings that not every method has: a model file names them only where they are not 0. */
+static const struct setting {
+    const char *name, *words;
+    size_t offset;
+    bool is_int;
+    double low, high;
+} settings[] = {
+#define REAL(field, low, high, words)                                                                        \
+    {                                                                                                        \
+#field, words, offsetof(struct train_config, field), false, low, high                                \
+    }
+#define WHOLE(field, low, high, words)                                                                       \
+    {                                                                                                        \
+#field, words, offsetof(struct train_config, field), true, low, high                                 \
+    }
+    WHOLE(n_guesses, 0, 12, "the number of views that are guessed"),
+    REAL(sharpen, 0, 100, "the temperature of guesses"),
+    REAL(mixup, 0, 100, "MixUp's alpha"),
+    REAL(ramp, 0, 1, "the share of the run over which the unlabelled weight rises"),
+    REAL(vat_radius, 0, 1e3, "the adversarial radius"),
+    REAL(vat_probe, 0, 1e3, "the adversarial probe"),
+    REAL(lambda_entropy, 0, 1e4, "the weight of the entropy"),
+#undef REAL
+#undef WHOLE
+};
+
+enum { N_SETTINGS = sizeof settings / sizeof *settings };
+
+static double setting_value(const struct train_config *c, const struct setting *s)
+{
+    const char *at = (const char *)c + s->offset;
+    double real;
+    int whole;
+    if (s->is_int) {
+        memcpy(&whole, at, sizeof whole);
+        return whole;
+    }
+    memcpy(&real, at, sizeof real);
+    return real;
+}
 
 bool train_defaults(struct train_config *c, const char *method, bool plain_images, struct err *e)
 {
@@ -65,6 +107,9 @@ bool trainer_check_config(const struct train_config *c, struct err *e)
         return err_set(e, ERR_USAGE, "a run has either a number of steps or a time budget; give one of them");
     if (c->steps <= 0 && !(c->budget_s > 0))
         return err_set(e, ERR_USAGE, "a run needs a number of steps or a time budget, both above 0");
+    for (int i = 0; i < N_SETTINGS; i++)
+        if (!within(setting_value(c, &settings[i]), settings[i].low, settings[i].high, settings[i].words, e))
+            return false;
     return within((double)c->steps, 0, 1e9, "the number of steps", e) &&
            within(c->budget_s, 0, 1e7, "the time budget in seconds", e) &&
            within(c->labels_per_class, 0, 1e6, "the number of labels per class", e) &&
@@ -106,6 +151,9 @@ char *trainer_config_text(const struct train_config *c, struct err *e)
     cJSON_AddBoolToObject(j, "mirror", c->mirror);
     cJSON_AddBoolToObject(j, "cutout", c->cutout);
     cJSON_AddNumberToObject(j, "calibrate_share", c->calibrate_share);
+    for (int i = 0; i < N_SETTINGS; i++)
+        if (setting_value(c, &settings[i]) != 0)
+            cJSON_AddNumberToObject(j, settings[i].name, setting_value(c, &settings[i]));
     cJSON *p = cJSON_AddObjectToObject(j, "optim");
     cJSON_AddStringToObject(p, "kind", o->kind == OPTIM_SGD ? "sgd" : "adam");
     cJSON_AddStringToObject(p, "decay", o->decay == OPTIM_DECAY_L2 ? "l2" : "decoupled");

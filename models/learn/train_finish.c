@@ -10,10 +10,11 @@
  *
  *   mean = (1/K) sum m_k,    var = (1/K) sum (v_k + m_k^2) - mean^2
  *
- * K = ceil(1024 / n_rows), 4 to 64. The batches are those of the steps after the last one, whose random
- * numbers are a function of the step alone, so the result depends on nothing that a checkpoint does not hold.
- * Same composition, not clean images: the network was trained to work on activations normalised by mixed
- * views. */
+ * Of a method with several passes only the one that moves the running statistics counts, mixed as in
+ * training. K = ceil(1024 / its rows), 4 to 64. The batches are those of the steps after the last one, whose
+ * random numbers are a function of the step alone, so the result depends on nothing that a checkpoint does
+ * not hold. Same composition, not clean images: the network was trained to work on activations normalised by
+ * mixed views. */
 #include "models/learn/trainer.h"
 
 #include "models/base/mem.h"
@@ -59,7 +60,8 @@ static void add_moments(const struct net_tensor *mean, double *sums)
 
 void trainer_population_statistics(struct trainer *t)
 {
-    int n, n_batches = (STATISTICS_IMAGES + t->batches.n_rows - 1) / t->batches.n_rows;
+    const struct method_pass *pass = &t->pass[t->update_pass];
+    int n, n_batches = (STATISTICS_IMAGES + pass->n - 1) / pass->n;
     n_batches = n_batches < MIN_BATCHES ? MIN_BATCHES : n_batches > MAX_BATCHES ? MAX_BATCHES : n_batches;
     const struct net_tensor *tensors = net_tensors(t->eval_net, &n);
     const float *ema = optim_ema(t->optim);
@@ -71,8 +73,11 @@ void trainer_population_statistics(struct trainer *t)
      * mirrors them. */
     memset(t->stat_sums, 0, (size_t)(total - trainable) * sizeof *t->stat_sums);
     for (int k = 0; k < n_batches; k++) {
+        struct method_step s = trainer_step(t, t->n_steps + k);
         batches_make(&t->batches, t->n_steps + k);
-        net_forward(t->eval_net, t->batches.x, t->batches.n_rows, NET_BN_BATCH_UPDATE);
+        if (t->method->mix)
+            t->method->mix(&s);
+        net_forward(t->eval_net, s.x + (size_t)pass->first * s.x_stride, pass->n, NET_BN_BATCH_UPDATE);
         for (int i = 0; i < n; i++)
             if (tensors[i].role == NET_RUNNING_MEAN)
                 add_moments(&tensors[i], t->stat_sums + (tensors[i].value - tensors[0].value - trainable));
@@ -93,7 +98,7 @@ void trainer_population_statistics(struct trainer *t)
 bool trainer_calibrate(struct trainer *t, struct err *e)
 {
     const struct trainer_pools *p = &t->pools;
-    int n_classes = t->set->n_classes, batch = t->batches.n_rows;
+    int n_classes = t->set->n_classes, batch = t->max_pass_rows;
     t->temperature = 1;
     t->calibrated = false;
     if (p->n_calibration == 0)

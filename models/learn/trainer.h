@@ -33,9 +33,13 @@ struct trainer {
     struct net *net;      /* trains */
     struct net *eval_net; /* INFER, batch-norm momentum 0; holds the averaged weights when they are used */
     struct optim *optim;
-    void *state;     /* the method's */
-    float *target;   /* [n_rows,n_classes] */
-    float *dlogits;  /* [n_rows,n_classes] */
+    void *state; /* the method's */
+    struct method_pass pass[METHOD_MAX_PASSES];
+    int n_passes, max_pass_rows, update_pass; /* the one that moves the running statistics */
+    float *target;                            /* [n_rows,n_classes] */
+    float *dlogits;                           /* [max_pass_rows,n_classes] */
+    uint32_t *order;                          /* [2*n_rows] a method's scratch */
+    float *share;                             /* [n_rows] likewise */
     float *ema_stat; /* the averaged weights with population statistics, in the order of net_tensors() */
 
     double *stat_sums; /* [running statistics] sums while they are made */
@@ -46,6 +50,9 @@ struct trainer {
     double temperature;
     bool calibrated;
 };
+
+/* train.c: what hooks see of step `step`. */
+struct method_step trainer_step(struct trainer *t, int64_t step);
 
 /* train_config.c */
 bool trainer_check_config(const struct train_config *c, struct err *e);
