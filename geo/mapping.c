@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 128, PATH_SIZE = 4096 };
+enum { BATCH = 128, PATH_SIZE = 4096, SCALING_CHIPS = 256 };
 
 /* In the order in which they are renamed into place. */
 static const char *const outputs[] = {"damage.tif",     "damage.tif.aux.xml", "prob.tif", "damage.gpkg",
@@ -219,6 +219,24 @@ static bool predict_batch(struct mapping_run *r, struct predictor *predictor, co
     return true;
 }
 
+/* Scales 8-bit inference on chips taken evenly from the event: what the network makes of these pixels is what
+ * its integers must hold, whatever it was taught with. The same event gives the same chips. */
+static bool quantize(struct mapping_run *r, struct predictor *predictor, const struct chip *chip, size_t n,
+                     struct err *e)
+{
+    int64_t page[SCALING_CHIPS];
+    const struct imageset_layout *l = &r->ev->layout;
+    size_t image = (size_t)l->size * (size_t)l->size * (size_t)imageset_stored_channels(l);
+    size_t taken = n < SCALING_CHIPS ? n : SCALING_CHIPS;
+    uint8_t *px = taken ? mem_array(taken, image, "chips to scale 8-bit inference", e) : NULL;
+    for (size_t i = 0; i < taken; i++)
+        page[i] = chip[i * n / taken].page;
+    bool ok = taken == 0 || (px && event_read_chips(r->ev, page, taken, px, e) &&
+                             predictor_quantize(predictor, px, (int)taken, e));
+    free(px);
+    return ok;
+}
+
 static bool predict(struct mapping_run *r, const struct progress *p, struct mapping_report *report,
                     struct err *e)
 {
@@ -227,7 +245,7 @@ static bool predict(struct mapping_run *r, const struct progress *p, struct mapp
     struct chip *chip = list_chips(r->ev, &n, e);
     uint8_t *px = chip ? mem_array(BATCH, image, "a batch of chips", e) : NULL;
     struct predictor *predictor = px ? predictor_create(r->model, BATCH, r->o->n_views, e) : NULL;
-    bool ok = predictor != NULL;
+    bool ok = predictor != NULL && (!r->o->is_int8 || quantize(r, predictor, chip, n, e));
     for (size_t i = 0; i < r->ev->n; i++) {
         const struct event_building *b = &r->ev->building[i];
         r->item[i].status = MAPPING_NO_CHIP;
@@ -309,6 +327,7 @@ static bool describe(struct mapping_run *r, struct err *e)
     cJSON_AddNumberToObject(s, "n_views", o->n_views);
     cJSON_AddNumberToObject(s, "operating_point", o->operating_point);
     cJSON_AddNumberToObject(s, "abstain", o->abstain);
+    cJSON_AddStringToObject(s, "precision", o->is_int8 ? "int8" : "fp32");
     m->settings = s;
     char *settings = cJSON_PrintUnformatted(s), *key = NULL;
     int n = settings ? asprintf(&key, "%s %s %s %llu", r->ev->digest, m->model_digest, settings,

@@ -15,9 +15,11 @@
 
 #include "models/base/mem.h"
 #include "models/data/augment.h"
+#include "models/kernels/int8.h"
 #include "models/learn/method.h"
 #include "models/learn/trivial.h"
 #include "models/net/checkpoint.h"
+#include "models/net/net_quant.h"
 
 #include <assert.h>
 #include <math.h>
@@ -25,7 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMED_CLASSES = 64, NAME_SIZE = 80, SYMMETRIES = 8 };
+enum {
+    NAMED_CLASSES = 64,
+    NAME_SIZE = 80,
+    SYMMETRIES = 8,
+    SLICE = 32 /* images at once: their inputs stay in the cache between conversion, turning and network */
+};
 
 struct model {
     char *path;
@@ -362,8 +369,9 @@ void model_trivial(const struct model *m, const uint8_t *px, float *probs)
 struct predictor {
     const struct model *model;
     struct net *net;
-    int max_batch, n_views;
-    float *x, *turned; /* [max_batch, input]; turned only with several views */
+    struct net_quant *quant; /* NULL: fp32 */
+    int max_batch, n_views, slice;
+    float *x, *turned; /* [slice, input]; turned only with several views */
     size_t row_floats, image_bytes;
 };
 
@@ -376,13 +384,14 @@ struct predictor *predictor_create(const struct model *m, int max_batch, int n_v
     size_t pixels = (size_t)m->layout.size * (size_t)m->layout.size;
     p->model = m;
     p->max_batch = max_batch;
+    p->slice = max_batch < SLICE ? max_batch : SLICE;
     p->n_views = n_views;
     p->row_floats = pixels * (size_t)imageset_input_channels(&m->layout);
     p->image_bytes = pixels * (size_t)imageset_stored_channels(&m->layout);
-    p->net = net_create(&m->net, max_batch, NET_INFER, e);
-    p->x = p->net ? mem_array((size_t)max_batch, p->row_floats * sizeof(float), "the prediction", e) : NULL;
+    p->net = net_create(&m->net, p->slice, NET_INFER, e);
+    p->x = p->net ? mem_array((size_t)p->slice, p->row_floats * sizeof(float), "the prediction", e) : NULL;
     if (p->x && n_views > 1)
-        p->turned = mem_array((size_t)max_batch, p->row_floats * sizeof(float), "the prediction", e);
+        p->turned = mem_array((size_t)p->slice, p->row_floats * sizeof(float), "the prediction", e);
     if (!p->x || (n_views > 1 && !p->turned)) {
         predictor_free(p);
         return NULL;
@@ -396,44 +405,104 @@ void predictor_free(struct predictor *p)
 {
     if (!p)
         return;
+    net_quant_free(p->quant);
     net_free(p->net);
     free(p->x);
     free(p->turned);
     free(p);
 }
 
-void predictor_run(struct predictor *p, const uint8_t *px, int n, float *probs, float *embedding)
+static void convert(const struct predictor *p, const uint8_t *px, int n)
 {
-    const struct imageset_layout *l = &p->model->layout;
-    const int n_classes = p->model->net.n_classes;
-    const size_t n_embedding = (size_t)n * (size_t)net_embedding_size(&p->model->net);
-    const float share = 1.0f / (float)p->n_views, sharpness = (float)(1.0 / p->model->temperature);
-    assert(n > 0 && n <= p->max_batch);
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < n; i++)
-        imageset_to_input(l, px + (size_t)i * p->image_bytes, p->x + (size_t)i * p->row_floats);
-    memset(probs, 0, (size_t)n * (size_t)n_classes * sizeof *probs);
+        imageset_to_input(&p->model->layout, px + (size_t)i * p->image_bytes,
+                          p->x + (size_t)i * p->row_floats);
+}
+
+bool predictor_quantize(struct predictor *p, const uint8_t *px, int n, struct err *e)
+{
+    assert(n > 0 && !p->quant);
+    if (!int8_is_fast() && strcmp(kernels_rung(), "plain") != 0)
+        return err_set(
+            e, ERR_USAGE,
+            "8-bit inference needs a CPU with VNNI (and AFTERMAP_KERNELS not below avx2); use fp32");
+    struct net_quant *q = net_quant_create(p->net, e);
+    if (!q)
+        return false;
+    for (int done = 0; done < n; done += p->slice) {
+        int here = n - done < p->slice ? n - done : p->slice;
+        convert(p, px + (size_t)done * p->image_bytes, here);
+        net_quant_observe(q, p->x, here);
+    }
+    net_quant_freeze(q);
+    p->quant = q;
+    return true;
+}
+
+const char *predictor_precision(const struct predictor *p)
+{
+    return p->quant ? "int8" : "fp32";
+}
+
+/* One pass over p's network: share times its class probabilities and embedding are added. */
+static void add_pass(struct predictor *p, const float *x, int n, float share, float *probs, float *embedding)
+{
+    const int n_classes = p->model->net.n_classes;
+    const size_t n_embedding = (size_t)n * (size_t)net_embedding_size(&p->model->net);
+    const float sharpness = (float)(1.0 / p->model->temperature);
+    const float *logits =
+        p->quant ? net_quant_forward(p->quant, x, n) : net_forward(p->net, x, n, NET_BN_RUNNING);
+    for (int i = 0; i < n; i++) {
+        float z[METHOD_MAX_CLASSES], q[METHOD_MAX_CLASSES];
+        for (int c = 0; c < n_classes; c++)
+            z[c] = logits[(size_t)i * (size_t)n_classes + (size_t)c] * sharpness;
+        semi_softmax(z, n_classes, q);
+        for (int c = 0; c < n_classes; c++)
+            probs[(size_t)i * (size_t)n_classes + (size_t)c] += share * q[c];
+    }
+    const float *seen = net_embedding(p->net);
+    for (size_t i = 0; embedding && i < n_embedding; i++)
+        embedding[i] += share * seen[i];
+}
+
+static void clear_outputs(const struct predictor *p, int n, float *probs, float *embedding)
+{
+    memset(probs, 0, (size_t)n * (size_t)p->model->net.n_classes * sizeof *probs);
     if (embedding)
-        memset(embedding, 0, n_embedding * sizeof *embedding);
-    for (int g = 0; g < p->n_views; g++) {
-        const float *x = p->x;
-        if (p->n_views > 1) {
+        memset(embedding, 0, (size_t)n * (size_t)net_embedding_size(&p->model->net) * sizeof *embedding);
+}
+
+void predictor_run(struct predictor *p, const uint8_t *px, int n, float *probs, float *embedding)
+{
+    const size_t k = (size_t)p->model->net.n_classes, d = (size_t)net_embedding_size(&p->model->net);
+    const float share = 1.0f / (float)p->n_views;
+    assert(n > 0 && n <= p->max_batch);
+    clear_outputs(p, n, probs, embedding);
+    for (int at = 0; at < n; at += p->slice) {
+        const int here = n - at < p->slice ? n - at : p->slice;
+        convert(p, px + (size_t)at * p->image_bytes, here);
+        for (int g = 0; g < p->n_views; g++) {
+            if (p->n_views > 1) {
 #pragma omp parallel for schedule(static)
-            for (int i = 0; i < n; i++)
-                augment_d4(l, p->x + (size_t)i * p->row_floats, g, p->turned + (size_t)i * p->row_floats);
-            x = p->turned;
+                for (int i = 0; i < here; i++)
+                    augment_d4(&p->model->layout, p->x + (size_t)i * p->row_floats, g,
+                               p->turned + (size_t)i * p->row_floats);
+            }
+            add_pass(p, p->n_views > 1 ? p->turned : p->x, here, share, probs + (size_t)at * k,
+                     embedding ? embedding + (size_t)at * d : NULL);
         }
-        const float *logits = net_forward(p->net, x, n, NET_BN_RUNNING);
-        for (int i = 0; i < n; i++) {
-            float z[METHOD_MAX_CLASSES], q[METHOD_MAX_CLASSES];
-            for (int c = 0; c < n_classes; c++)
-                z[c] = logits[(size_t)i * (size_t)n_classes + (size_t)c] * sharpness;
-            semi_softmax(z, n_classes, q);
-            for (int c = 0; c < n_classes; c++)
-                probs[(size_t)i * (size_t)n_classes + (size_t)c] += share * q[c];
-        }
-        const float *seen = net_embedding(p->net);
-        for (size_t i = 0; embedding && i < n_embedding; i++)
-            embedding[i] += share * seen[i];
+    }
+}
+
+void predictor_run_inputs(struct predictor *p, const float *x, int n, float *probs, float *embedding)
+{
+    const size_t k = (size_t)p->model->net.n_classes, d = (size_t)net_embedding_size(&p->model->net);
+    assert(n > 0 && n <= p->max_batch);
+    clear_outputs(p, n, probs, embedding);
+    for (int at = 0; at < n; at += p->slice) {
+        const int here = n - at < p->slice ? n - at : p->slice;
+        add_pass(p, x + (size_t)at * p->row_floats, here, 1.0f, probs + (size_t)at * k,
+                 embedding ? embedding + (size_t)at * d : NULL);
     }
 }

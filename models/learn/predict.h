@@ -36,8 +36,16 @@ struct predictor; /* buffers of one thread of use */
 struct predictor *predictor_create(const struct model *m, int max_batch, int n_views,
                                    struct err *e); /* n_views 1 or 8 */
 void predictor_free(struct predictor *p);
+/* From here on on 8-bit integers (models/net/net_quant.h), scaled by what the network makes of px
+ * [n,size,size,stored], n of any size: give it images like those to come; no labels are needed. Once only.
+ * ERR_USAGE where the CPU or the network does not allow it; the predictor then stays as it was. */
+bool predictor_quantize(struct predictor *p, const uint8_t *px, int n, struct err *e);
+const char *predictor_precision(const struct predictor *p); /* "fp32" or "int8" */
 /* The embedding is the mean over the views. px [n,size,size,stored] -> probs [n,n_classes], temperature
  * applied; n <= max_batch. embedding NULL or [n,embedding]. */
 void predictor_run(struct predictor *p, const uint8_t *px, int n, float *probs, float *embedding);
+/* The same on network inputs (views the caller made), each as it is: no symmetries. x [n,size,size,input
+ * channels]. */
+void predictor_run_inputs(struct predictor *p, const float *x, int n, float *probs, float *embedding);
 
 #endif

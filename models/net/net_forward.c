@@ -82,31 +82,40 @@ void net_activate(const struct net_norm *norm, const float *x, float *y, size_t 
     }
 }
 
-/* Mean of the activated pixels, then the dense layer; one image is one piece of work. */
-static void head_forward(struct net *net, const float *x, int n)
+void net_head(const struct net *net, const float *x, float *e, float *z)
 {
     int c = net->norm.c, n_classes = net->config.n_classes, side = net_last_size(&net->config),
         area = side * side;
     const float *scale = net->norm.scale, *shift = net->norm.shift;
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < n; i++) {
-        const float *xi = x + (size_t)i * area * c;
-        float *e = net->embedding + (size_t)i * c, *z = net->logits + (size_t)i * n_classes;
-        for (int j = 0; j < c; j++)
-            e[j] = 0.0f;
-        for (int p = 0; p < area; p++, xi += c) {
+    for (int j = 0; j < c; j++)
+        e[j] = 0.0f;
+    for (int p = 0; p < area; p++, x += c) {
 #pragma omp simd
-            for (int j = 0; j < c; j++)
-                e[j] += leaky(scale[j] * xi[j] + shift[j]);
-        }
         for (int j = 0; j < c; j++)
-            e[j] /= (float)area;
-        for (int k = 0; k < n_classes; k++)
-            z[k] = net->dense_bias[k];
-        for (int j = 0; j < c; j++)
-            for (int k = 0; k < n_classes; k++)
-                z[k] += e[j] * net->dense_kernel[(size_t)j * n_classes + k];
+            e[j] += leaky(scale[j] * x[j] + shift[j]);
     }
+    for (int j = 0; j < c; j++)
+        e[j] /= (float)area;
+    for (int k = 0; k < n_classes; k++)
+        z[k] = net->dense_bias[k];
+    for (int j = 0; j < c; j++)
+        for (int k = 0; k < n_classes; k++)
+            z[k] += e[j] * net->dense_kernel[(size_t)j * n_classes + k];
+}
+
+static void head_forward(struct net *net, const float *x, int n)
+{
+    int c = net->norm.c, n_classes = net->config.n_classes, side = net_last_size(&net->config);
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < n; i++)
+        net_head(net, x + (size_t)i * side * side * c, net->embedding + (size_t)i * c,
+                 net->logits + (size_t)i * n_classes);
+}
+
+static void show(const struct net *net, const struct net_norm *norm, const float *raw, size_t n_pixels)
+{
+    if (net->observe)
+        net->observe(net->observe_ctx, norm, raw, n_pixels);
 }
 
 const float *net_forward(struct net *net, const float *x, int n, enum net_bn bn)
@@ -127,6 +136,7 @@ const float *net_forward(struct net *net, const float *x, int n, enum net_bn bn)
         float *h = is_train ? b->h : net->buffer[1];
         float *out = is_train ? b->out : is_identity ? now : spare; /* in place: residual may equal y */
         struct conv_act act1 = norm_forward(net, &b->norm1, sums, pixels, update);
+        show(net, &b->norm1, now, pixels);
         if (b->has_shortcut)
             run_conv(net, &b->shortcut, n, now, b->activated ? act1 : none, NULL, out, NULL);
         else if (b->activated)
@@ -134,6 +144,7 @@ const float *net_forward(struct net *net, const float *x, int n, enum net_bn bn)
         run_conv(net, &b->conv1, n, now, act1, NULL, h, sums);
         pixels /= (size_t)(stride * stride);
         struct conv_act act2 = norm_forward(net, &b->norm2, sums, pixels, update);
+        show(net, &b->norm2, h, pixels);
         run_conv(net, &b->conv2, n, h, act2, is_identity ? now : out, out, sums);
         if (out == spare)
             spare = now;

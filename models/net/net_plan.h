@@ -74,6 +74,10 @@ struct net {
     bool is_stale; /* weights changed since the kernels prepared them */
     int last_n;    /* of the last forward; 0 before it */
     enum net_bn last_bn;
+
+    /* Sees the raw input of each block's two activations as the forward pass goes by; NULL for nobody. */
+    void (*observe)(void *ctx, const struct net_norm *norm, const float *raw, size_t n_pixels);
+    void *observe_ctx;
 };
 
 /* Sizes of the last stage: pixels per side and channels. */
@@ -85,5 +89,7 @@ void net_layout(struct net *net);
 bool net_plan(struct net *net, struct err *e);
 /* y = leaky(scale*x + shift), for the one block whose shortcut starts behind its activation. */
 void net_activate(const struct net_norm *norm, const float *x, float *y, size_t n_pixels);
+/* The last activation of one image -> its embedding (mean over pixels) and logits. */
+void net_head(const struct net *net, const float *x, float *embedding, float *logits);
 
 #endif
