@@ -35,7 +35,8 @@ enum {
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to learn", 1},
-    {"method", KEY_METHOD, "NAME", 0, "supervised or fixmatch (default fixmatch)", 1},
+    {"method", KEY_METHOD, "NAME", 0,
+     "supervised, pseudolabel, pimodel, meanteacher, vat, uda, mixmatch or fixmatch (the default)", 1},
     {"labels-per-class", KEY_LABELS, "N", 0, "Use N labels of each class, drawn by --seed (default: all)", 1},
     {"cut", KEY_CUT, "LEVEL", 0,
      "Damaged means this level or worse: 1 minor, 2 major, 3 destroyed; 0 learns the four grades (default 2)",
@@ -337,7 +338,10 @@ const struct command command_train = {
         "training can go on from.\v"
         "fixmatch (Sohn et al. 2020) also learns from chips without a label: a confident guess on a lightly "
         "changed view is the "
-        "target for a strongly changed one. supervised uses the labelled chips alone.\n\n"
+        "target for a strongly changed one. mixmatch (Berthelot et al. 2019) averages guesses over several "
+        "views and mixes them with the labelled chips. pseudolabel, pimodel, meanteacher, vat and uda are "
+        "the "
+        "baselines of these papers. supervised uses the labelled chips alone.\n\n"
         "Interrupting writes a checkpoint; --resume goes on and ends in the same bits as an unbroken run.\n\n"
         "Example: aftermap train event --labels-per-class 10 --budget 5m -o model.safetensors",
     .options = options,

@@ -9,6 +9,11 @@
 
 #define METHODS(X)                                                                                           \
     X(supervised)                                                                                            \
+    X(pseudolabel)                                                                                           \
+    X(pimodel)                                                                                               \
+    X(meanteacher)                                                                                           \
+    X(vat)                                                                                                   \
+    X(uda)                                                                                                   \
     X(mixmatch)                                                                                              \
     X(fixmatch)
 

@@ -115,6 +115,7 @@ struct method {
     int (*state_tensors)(void *state, struct method_state_tensor out[8]);
     void (*state_free)(void *state);
     void (*defaults)(struct train_config *c, bool plain_images); /* fills every setting the method rules */
+    bool (*check)(const struct train_config *c, struct err *e);  /* settings it cannot work with; or NULL */
 };
 
 const struct method *method_find(const char *name, struct err *e); /* ERR_USAGE lists the names */
@@ -151,6 +152,22 @@ double semi_reverse_kl(const float *logits, int n_classes, const float *q, doubl
 double semi_ramp(int64_t step, int64_t n_steps, double share);
 /* Batch statistics or running ones with the averaged weights; logits valid until the next call. */
 const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn);
+
+/* d := length * e / sqrt(1e-6 + sum e^2), e = d / (1e-12 + max |d|). */
+void semi_normalise(float *d, size_t n, double length);
+
+/* What the baselines share: a labelled batch and an unlabelled one of mu*B items with n_views weak views, in
+ * passes of their own; only the labelled one moves the running statistics. mu = 0 leaves it alone. */
+int semi_two_streams(const struct train_config *c, int n_views, struct method_stream out[METHOD_MAX_STREAMS]);
+int semi_two_passes(const struct method_step *s, struct method_pass out[METHOD_MAX_PASSES]); /* last view */
+void semi_baseline_defaults(struct train_config *c, bool plain_images);
+/* Softmax of n rows into the targets of stream 1's first view, whose start is returned. */
+const float *semi_guess(struct method_step *s, const float *logits, int n);
+double semi_supervised_pass(struct method_step *s, const float *logits, float *dlogits,
+                            struct method_scalars *out);
+/* Pass 0: labelled. Pass 1: ramp * lambda_u * mean over items and classes of (guess - prediction)^2. */
+double semi_consistency_loss(struct method_step *s, const float *logits, float *dlogits,
+                             struct method_scalars *out);
 
 /* MixUp and interleaving (mixup.c). */
 /* Rows first..first+n-1 of views and targets, each mixed with a random partner among them by a share of its

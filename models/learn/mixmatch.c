@@ -106,6 +106,16 @@ static void defaults(struct train_config *c, bool plain_images)
     c->optim.weight_decay = 0.02f;
 }
 
+static bool check(const struct train_config *c, struct err *e)
+{
+    if (c->mu != 1)
+        return err_set(e, ERR_USAGE,
+                       "mixmatch draws one unlabelled item a labelled one; mu must be 1, not %d", c->mu);
+    if (c->n_guesses < 1 || !(c->sharpen > 0))
+        return err_set(e, ERR_USAGE, "mixmatch needs at least one guess an item and a temperature above 0");
+    return true;
+}
+
 const struct method method_mixmatch = {
     .name = "mixmatch",
     .summary = "sharpened guesses of unlabelled items, mixed with the labelled ones",
@@ -116,4 +126,5 @@ const struct method method_mixmatch = {
     .mix = mix,
     .loss = loss,
     .defaults = defaults,
+    .check = check,
 };

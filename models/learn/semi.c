@@ -200,3 +200,80 @@ const float *semi_ema_forward(const struct method_step *s, const float *x, int n
     net_weights_changed(s->ema_net);
     return net_forward(s->ema_net, x, n, bn);
 }
+
+void semi_normalise(float *d, size_t n, double length)
+{
+    double top = 0, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        top = fmax(top, fabs((double)d[i]));
+    top += 1e-12;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)d[i] / top * ((double)d[i] / top);
+    double scale = length / (top * sqrt(1e-6 + sum));
+    for (size_t i = 0; i < n; i++)
+        d[i] = (float)(scale * (double)d[i]);
+}
+
+int semi_two_streams(const struct train_config *c, int n_views, struct method_stream out[METHOD_MAX_STREAMS])
+{
+    out[0] =
+        (struct method_stream){.pool = METHOD_LABELED, .per_batch = 1, .n_views = 1, .view = {AUGMENT_WEAK}};
+    if (c->mu == 0)
+        return 1;
+    out[1] = (struct method_stream){.pool = METHOD_UNLABELED, .per_batch = c->mu, .n_views = n_views};
+    for (int v = 0; v < n_views; v++)
+        out[1].view[v] = AUGMENT_WEAK;
+    return 2;
+}
+
+int semi_two_passes(const struct method_step *s, struct method_pass out[METHOD_MAX_PASSES])
+{
+    out[0] = (struct method_pass){.first = 0, .n = s->items[0], .update = true};
+    out[1] = (struct method_pass){.first = s->n_rows - s->items[1], .n = s->items[1]};
+    return s->items[1] > 0 ? 2 : 1;
+}
+
+void semi_baseline_defaults(struct train_config *c, bool plain_images)
+{
+    c->batch = plain_images ? 64 : 16;
+    c->mu = 1;
+    c->label_smoothing = 0;
+    c->ramp = 0.4;
+}
+
+const float *semi_guess(struct method_step *s, const float *logits, int n)
+{
+    float *q = s->target + (size_t)s->offset[1] * (size_t)s->n_classes;
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * (size_t)s->n_classes;
+        semi_softmax(logits + at, s->n_classes, q + at);
+    }
+    return q;
+}
+
+double semi_supervised_pass(struct method_step *s, const float *logits, float *dlogits,
+                            struct method_scalars *out)
+{
+    double loss = semi_labeled_loss(s, logits, dlogits);
+    if (s->items[1] > 0)
+        semi_scalar(out, "loss_s", loss);
+    return loss;
+}
+
+double semi_consistency_loss(struct method_step *s, const float *logits, float *dlogits,
+                             struct method_scalars *out)
+{
+    if (s->pass == 0)
+        return semi_supervised_pass(s, logits, dlogits, out);
+    const int n = s->items[1], n_classes = s->n_classes;
+    const float *q = s->target + (size_t)s->offset[1] * (size_t)n_classes;
+    const double weight = s->config->lambda_u * semi_ramp(s->step, s->n_steps, s->config->ramp);
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * (size_t)n_classes;
+        sum += semi_squared_error(logits + at, n_classes, q + at, weight / ((double)n * n_classes),
+                                  dlogits + at);
+    }
+    semi_scalar(out, "loss_u", sum);
+    return sum;
+}

@@ -110,6 +110,9 @@ bool trainer_check_config(const struct train_config *c, struct err *e)
     for (int i = 0; i < N_SETTINGS; i++)
         if (!within(setting_value(c, &settings[i]), settings[i].low, settings[i].high, settings[i].words, e))
             return false;
+    const struct method *m = method_find(c->method, e);
+    if (m->check && !m->check(c, e))
+        return false;
     return within((double)c->steps, 0, 1e9, "the number of steps", e) &&
            within(c->budget_s, 0, 1e7, "the time budget in seconds", e) &&
            within(c->labels_per_class, 0, 1e6, "the number of labels per class", e) &&

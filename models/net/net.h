@@ -69,6 +69,14 @@ int net_embedding_size(const struct net_config *c);
 void net_backward(struct net *net, const float *x, const float *dlogits, int n, enum net_bn bn,
                   bool accumulate);
 
+/* The same with what few callers need besides. */
+struct net_extra {
+    const float *dembedding; /* NULL, or [n, embedding]: a gradient that enters beside the logits */
+    float *dx;               /* NULL, or [n,size,size,c_in]: receives the gradient by the input; not x */
+};
+void net_backward_extra(struct net *net, const float *x, const float *dlogits, int n, enum net_bn bn,
+                        bool accumulate, const struct net_extra *extra);
+
 enum net_role { NET_KERNEL, NET_BIAS, NET_GAMMA, NET_BETA, NET_RUNNING_MEAN, NET_RUNNING_VAR };
 
 struct net_tensor {

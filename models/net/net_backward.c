@@ -170,16 +170,24 @@ static struct conv_grad block_backward(struct net *net, struct net_block *b, str
 void net_backward(struct net *net, const float *x, const float *dlogits, int n, enum net_bn bn,
                   bool accumulate)
 {
+    net_backward_extra(net, x, dlogits, n, bn, accumulate, &(struct net_extra){0});
+}
+
+void net_backward_extra(struct net *net, const float *x, const float *dlogits, int n, enum net_bn bn,
+                        bool accumulate, const struct net_extra *extra)
+{
     assert(net->mode == NET_TRAIN && n == net->last_n);
     assert((bn == NET_BN_RUNNING) == (net->last_bn == NET_BN_RUNNING));
     (void)bn;
     int side = net_last_size(&net->config);
     struct net_block *top = &net->blocks[net->n_blocks - 1];
     dense_backward(net, dlogits, n, accumulate);
+    for (size_t i = 0; extra->dembedding && i < (size_t)n * (size_t)net->norm.c; i++)
+        net->dembedding[i] += extra->dembedding[i];
     pool_backward(net, top->out, n);
     norm_backward(&net->norm, net->sums, (size_t)n * side * side, net->last_bn, accumulate);
     struct conv_grad g = below(&net->norm, net->z1, top->out);
     for (int i = net->n_blocks - 1; i >= 0; i--)
         g = block_backward(net, &net->blocks[i], g, n, accumulate);
-    conv_back(net, &net->stem, n, &g, x, (struct conv_act){NULL, NULL}, accumulate, NULL, NULL);
+    conv_back(net, &net->stem, n, &g, x, (struct conv_act){NULL, NULL}, accumulate, extra->dx, NULL);
 }

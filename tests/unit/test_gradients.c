@@ -320,6 +320,68 @@ static void check_tensor(struct setup *s, const struct net_tensor *t, double *at
     free(d);
 }
 
+/* The gradient by the input, entry by entry along a stride; asking for it leaves the others as they are. */
+static void check_input(struct setup *s, enum net_bn bn)
+{
+    const struct net_config *c = &s->ref.config;
+    size_t floats = (size_t)s->ref.n * c->size * c->size * c->c_in, trainable = net_trainable_count(s->net);
+    float *dx = calloc(floats, sizeof *dx), *grads = malloc(trainable * sizeof *grads);
+    double norm = 0;
+    assert_true(dx && grads);
+    memcpy(grads, s->ref.tensors[0].grad, trainable * sizeof *grads);
+    net_backward_extra(s->net, s->x, s->dlogits, s->ref.n, bn, false, &(struct net_extra){.dx = dx});
+    for (size_t i = 0; i < trainable; i++) /* the stem's kernels may sum in another order */
+        if (!(fabsf(grads[i] - s->ref.tensors[0].grad[i]) <= 1e-5f + 1e-4f * fabsf(grads[i])))
+            fail_msg("weight %zu: gradient %.9g, with the input's %.9g", i, (double)grads[i],
+                     (double)s->ref.tensors[0].grad[i]);
+    for (size_t i = 0; i < floats; i++)
+        norm += (double)dx[i] * (double)dx[i];
+    assert_true(norm > 1e-8);
+    for (size_t i = 1; i < floats; i += floats / 12) {
+        float keep = s->x[i];
+        volatile float up = keep + 1e-5f * fmaxf(1.0f, fabsf(keep)),
+                       down = keep - 1e-5f * fmaxf(1.0f, fabsf(keep));
+        s->x[i] = up;
+        double plus = ref_loss(&s->ref);
+        s->x[i] = down;
+        double minus = ref_loss(&s->ref), want = (plus - minus) / ((double)up - (double)down);
+        s->x[i] = keep;
+        if (!(fabs((double)dx[i] - want) <= 2e-3 * sqrt(norm)))
+            fail_msg("input %zu: gradient %.9g, differences say %.9g", i, (double)dx[i], want);
+    }
+    free(dx);
+    free(grads);
+}
+
+/* A gradient that enters at the embedding: dlogits sent through the dense layer by hand. */
+static void check_embedding(struct setup *s, enum net_bn bn)
+{
+    const struct net_tensor *t = s->ref.tensors, *dense = NULL;
+    int k = s->ref.config.n_classes, c = net_embedding_size(&s->ref.config), n = s->ref.n;
+    for (int i = 0; i < s->ref.n_tensors; i++)
+        if (strcmp(t[i].name, "dense.kernel") == 0)
+            dense = &t[i];
+    assert_non_null(dense);
+    float *de = calloc((size_t)n * c, sizeof *de), *zero = calloc((size_t)n * k, sizeof *zero),
+          *want = malloc(t[0].count * sizeof *want);
+    assert_true(de && zero && want);
+    memcpy(want, t[0].grad, t[0].count * sizeof *want);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < c; j++)
+            for (int q = 0; q < k; q++)
+                de[i * c + j] += s->dlogits[i * k + q] * dense->value[j * k + q];
+    net_backward_extra(s->net, s->x, zero, n, bn, false, &(struct net_extra){.dembedding = de});
+    for (size_t i = 0; i < t[0].count; i++)
+        if (!(fabsf(want[i] - t[0].grad[i]) <= 1e-5f + 1e-4f * fabsf(want[i])))
+            fail_msg("stem weight %zu: %.9g by the embedding, %.9g by the logits", i, (double)t[0].grad[i],
+                     (double)want[i]);
+    for (size_t i = 0; i < dense->count; i++)
+        assert_true(dense->grad[i] == 0);
+    free(de);
+    free(zero);
+    free(want);
+}
+
 static void check_net(struct net_config c, int n, enum net_bn bn)
 {
     struct setup s;
@@ -355,6 +417,8 @@ static void check_net(struct net_config c, int n, enum net_bn bn)
         at += s.ref.tensors[i].count;
     }
     assert_int_equal(at, net_trainable_count(s.net));
+    check_input(&s, bn);
+    check_embedding(&s, bn);
     setup_close(&s);
 }
 

@@ -261,6 +261,19 @@ static void test_defaults(void **state)
     assert_int_equal(c.optim.decay, OPTIM_DECAY_DECOUPLED);
     tx_near(optim_lr(&c.optim, 1), 0.002, 1e-9);
     tx_near((double)(c.optim.weight_decay * c.optim.lr), 4e-5, 1e-10);
+    struct imageset set;
+    struct train_report r;
+    tx_set(&set, 40, 8, 4, false);
+    for (int k = 0; k < 3; k++) {
+        c = tx_config("mixmatch", true);
+        c.mu = k == 0 ? 3 : 1;
+        c.n_guesses = k == 1 ? 0 : 2;
+        c.sharpen = k == 2 ? 0 : 0.5;
+        assert_false(train_run(&set, &c, "never.safetensors", false, NULL, 0, NULL, &r, &e));
+        assert_int_equal(e.code, ERR_USAGE);
+        assert_non_null(strstr(e.msg, "mixmatch"));
+    }
+    imageset_free(&set);
 }
 
 static void test_runs(void **state)
