@@ -82,10 +82,41 @@ static bool plan_streams(struct batches *b, const struct train_config *c, const 
         b->offset[s] = b->n_rows;
         b->n_rows += b->items[s] * b->streams[s].n_views;
     }
-    if (b->n_rows > 1 << 20)
+    b->n_all_rows = b->n_rows;
+    if (c->cta) {
+        int probes = b->n_streams;
+        assert(probes < METHOD_MAX_STREAMS);
+        b->streams[probes] = (struct method_stream){.pool = b->streams[0].pool, .per_batch = 1, .n_views = 1};
+        b->items[probes] = c->batch;
+        b->offset[probes] = b->n_rows;
+        b->n_all_rows += c->batch;
+    }
+    if (b->n_all_rows > 1 << 20)
         return err_set(e, ERR_USAGE, "a step of %d images is too large; take a smaller batch or mu",
-                       b->n_rows);
+                       b->n_all_rows);
     return true;
+}
+
+static bool open_cta(struct batches *b, struct err *e)
+{
+    b->cta = mem_array(1, sizeof *b->cta, "the augmentation's rates", e);
+    b->policy =
+        b->cta ? mem_array((size_t)b->items[b->n_streams], sizeof *b->policy, "the augmentation's rates", e)
+               : NULL;
+    if (b->policy)
+        batches_reset(b);
+    return b->policy;
+}
+
+void batches_reset(struct batches *b)
+{
+    if (b->cta)
+        cta_init(b->cta, &b->augment, NULL);
+}
+
+static int all_streams(const struct batches *b)
+{
+    return b->n_streams + (b->n_all_rows > b->n_rows);
 }
 
 bool batches_create(struct batches *b, const struct imageset *set, const struct train_config *c,
@@ -100,11 +131,12 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
     b->row_floats = side * side * (size_t)imageset_input_channels(&set->layout);
     if (!plan_streams(b, c, method, e))
         return false;
-    b->orders = mem_array((size_t)b->n_streams * (size_t)(set->n_classes + 1), sizeof *b->orders,
+    int n_streams = all_streams(b);
+    b->orders = mem_array((size_t)n_streams * (size_t)(set->n_classes + 1), sizeof *b->orders,
                           "the order of items", e);
     if (!b->orders)
         goto fail;
-    for (int s = 0; s < b->n_streams; s++) {
+    for (int s = 0; s < n_streams; s++) {
         bool is_labeled = b->streams[s].pool == METHOD_LABELED;
         const uint32_t *pool = is_labeled ? pools->labeled : pools->unlabeled;
         size_t n = is_labeled ? pools->n_labeled : pools->n_unlabeled;
@@ -114,9 +146,14 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
         if (!b->item[s] || !add_orders(b, s, pool, n, is_labeled && c->balance, e))
             goto fail;
     }
+    if (c->cta && !open_cta(b, e))
+        goto fail;
     b->n_threads = omp_get_max_threads();
-    b->scratch_bytes = (augment_scratch_bytes(&b->augment) + 127) & ~(size_t)63;
-    b->x = mem_array((size_t)b->n_rows, b->row_floats * sizeof *b->x, "the views of a batch", e);
+    size_t scratch = augment_scratch_bytes(&b->augment);
+    if (b->cta && cta_scratch_bytes(&b->augment) > scratch)
+        scratch = cta_scratch_bytes(&b->augment);
+    b->scratch_bytes = (scratch + 127) & ~(size_t)63;
+    b->x = mem_array((size_t)b->n_all_rows, b->row_floats * sizeof *b->x, "the views of a batch", e);
     b->scratch = b->x ? mem_array((size_t)b->n_threads, b->scratch_bytes, "the augmentation", e) : NULL;
     if (!b->scratch)
         goto fail;
@@ -139,6 +176,8 @@ void batches_free(struct batches *b)
     free(b->orders);
     free(b->x);
     free(b->scratch);
+    free(b->cta);
+    free(b->policy);
     memset(b, 0, sizeof *b);
 }
 
@@ -155,22 +194,32 @@ static void draw(struct batches *b, int s, int64_t step)
     }
 }
 
+static void make_row(struct batches *b, int64_t step, int row, void *scratch)
+{
+    int s = all_streams(b) - 1;
+    while (row < b->offset[s])
+        s--;
+    int view = (row - b->offset[s]) / b->items[s], i = (row - b->offset[s]) % b->items[s];
+    enum augment_kind kind = b->streams[s].view[view];
+    const uint8_t *px = b->set->px + b->item[s][i] * b->image_bytes;
+    float *x = b->x + (size_t)row * b->row_floats;
+    bool is_probe = s == b->n_streams;
+    struct rng r;
+    rng_init(&r, b->seed, is_probe || kind == AUGMENT_STRONG ? RNG_STRONG : RNG_WEAK,
+             (uint64_t)step * (uint64_t)b->n_all_rows + (uint64_t)row);
+    if (is_probe)
+        cta_probe_view(b->cta, px, &r, x, scratch, &b->policy[i]);
+    else if (b->cta && kind == AUGMENT_STRONG)
+        cta_strong_view(b->cta, px, &r, x, scratch, NULL);
+    else
+        augment_view(&b->augment, kind, px, &r, x, scratch);
+}
+
 void batches_make(struct batches *b, int64_t step)
 {
-    for (int s = 0; s < b->n_streams; s++)
+    for (int s = 0; s < all_streams(b); s++)
         draw(b, s, step);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(b->n_threads)
-    for (int row = 0; row < b->n_rows; row++) {
-        int s = b->n_streams - 1;
-        while (row < b->offset[s])
-            s--;
-        int view = (row - b->offset[s]) / b->items[s], i = (row - b->offset[s]) % b->items[s];
-        enum augment_kind kind = b->streams[s].view[view];
-        struct rng r;
-        rng_init(&r, b->seed, kind == AUGMENT_STRONG ? RNG_STRONG : RNG_WEAK,
-                 (uint64_t)step * (uint64_t)b->n_rows + (uint64_t)row);
-        augment_view(&b->augment, kind, b->set->px + b->item[s][i] * b->image_bytes, &r,
-                     b->x + (size_t)row * b->row_floats,
-                     b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes);
-    }
+    for (int row = 0; row < b->n_all_rows; row++)
+        make_row(b, step, row, b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes);
 }

@@ -12,23 +12,32 @@
  * Views. Row r of step t is made from random key (seed, RNG_WEAK or RNG_STRONG, t*n_rows + r): any thread may
  * make it.
  *
+ * CTAugment (config.cta): strong views draw from its rates, and a stream of our own follows the method's: one
+ * probe of a labelled item for each item of stream 0, rows n_rows..n_all_rows-1, policies beside them. Rates
+ * are only read here.
+ *
  * Memory: everything is allocated by batches_create(); batches_make() allocates nothing. Threads: one user at
  * a time; OpenMP inside. */
 #ifndef AM_BATCHES_H
 #define AM_BATCHES_H
 
+#include "models/data/cta.h"
 #include "models/learn/method.h"
 
 struct batches_order; /* an endless permuted sequence over a pool */
 
 struct batches {
     /* What batches_make() fills; rows as struct method_step describes. */
-    int n_streams, n_rows;
+    int n_streams, n_rows; /* the method's */
+    int n_all_rows;        /* and the probes' */
     int offset[METHOD_MAX_STREAMS], items[METHOD_MAX_STREAMS];
     size_t row_floats;
-    float *x;                           /* [n_rows, row_floats] */
+    float *x;                           /* [n_all_rows, row_floats] */
     int16_t *label[METHOD_MAX_STREAMS]; /* [items] */
     uint32_t *item[METHOD_MAX_STREAMS]; /* [items], index in the set */
+
+    struct cta *cta;           /* NULL without */
+    struct cta_policy *policy; /* [items of stream n_streams] of the probes */
 
     /* Private. */
     const struct imageset *set;
@@ -51,7 +60,8 @@ struct batches_pools {
 /* False leaves nothing allocated. The set and the pools must outlive the batches. */
 bool batches_create(struct batches *b, const struct imageset *set, const struct train_config *c,
                     const struct method *method, const struct batches_pools *pools, struct err *e);
-void batches_free(struct batches *b); /* accepts a zeroed record */
+void batches_free(struct batches *b);  /* accepts a zeroed record */
+void batches_reset(struct batches *b); /* CTAugment's rates to their start */
 void batches_make(struct batches *b, int64_t step);
 
 #endif

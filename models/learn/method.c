@@ -15,6 +15,7 @@
     X(vat)                                                                                                   \
     X(uda)                                                                                                   \
     X(mixmatch)                                                                                              \
+    X(remixmatch)                                                                                            \
     X(fixmatch)
 
 #define METHOD_DECLARE(name) extern const struct method method_##name;

@@ -21,6 +21,16 @@
 #include "models/net/net.h"
 #include "models/net/optim.h"
 
+/* Towards what the marginal of guesses is pushed. Labelled sets are usually enriched with damage, and a map
+ * pushed to their marginal would overstate it: off unless asked for, but for plain images as published. */
+enum method_align {
+    METHOD_ALIGN_OFF,
+    METHOD_ALIGN_LABELS, /* as published: running marginal of the labels (ReMixMatch), of the model's
+                            predictions on the labelled or source domain (AdaMatch) */
+    METHOD_ALIGN_PRIOR,  /* config.prior */
+    METHOD_ALIGN_SAMPLE  /* class shares of all labels of the run, which are a random sample of the area */
+};
+
 struct train_config {
     const char *method;   /* name in the list */
     const char *preset;   /* net_config_preset name */
@@ -42,13 +52,18 @@ struct train_config {
 
     /* Settings that only some methods have. 0 is what a method without them has, and what a model file
      * leaves out. */
-    int n_guesses;         /* K, views of an unlabelled item */
-    double sharpen;        /* T, temperature of guesses */
-    double mixup;          /* alpha of MixUp's Beta(alpha, alpha); 0: no mixing */
-    double ramp;           /* share of the run over which the unlabelled weight rises from 0; 0: at once */
-    double vat_radius;     /* VAT: length of the adversarial step */
-    double vat_probe;      /* VAT: xi, length of the step that finds its direction */
-    double lambda_entropy; /* weight of the entropy of predictions on unlabelled items, never ramped */
+    int n_guesses;          /* K, views of an unlabelled item */
+    double sharpen;         /* T, temperature of guesses */
+    double mixup;           /* alpha of MixUp's Beta(alpha, alpha); 0: no mixing */
+    double ramp;            /* share of the run over which the unlabelled weight rises from 0; 0: at once */
+    double vat_radius;      /* VAT: length of the adversarial step */
+    double vat_probe;       /* VAT: xi, length of the step that finds its direction */
+    int cta;                /* 1: strong views by CTAugment instead of RandAugment */
+    double lambda_strong;   /* ReMixMatch: weight of the first strong view, unmixed */
+    double lambda_rotation; /* ReMixMatch: weight of telling how an image was turned */
+    int align;              /* enum method_align */
+    double prior;           /* METHOD_ALIGN_PRIOR, two classes: share of the second */
+    double lambda_entropy;  /* weight of the entropy of predictions on unlabelled items, never ramped */
 };
 
 /* A stream: what is drawn each step. */
@@ -87,11 +102,14 @@ struct method_step {
     uint32_t *order;                          /* [2*n_rows] scratch */
     float *share;                             /* [n_rows] scratch */
     struct net *net;
-    struct net *ema_net; /* for semi_ema_forward() */
-    const float *ema;    /* averaged weights in the order of net_tensors() */
-    int max_pass_rows;   /* most rows that one call of net_forward takes */
-    int pass;            /* loss: which one, in the order that passes() gave */
-    void *state;         /* what state_create returned */
+    struct net *ema_net;     /* for semi_ema_forward() */
+    const float *ema;        /* averaged weights in the order of net_tensors() */
+    int max_pass_rows;       /* most rows that one call of net_forward takes */
+    const float *dembedding; /* loss may set it to [rows of the pass, embedding]: a gradient beside dlogits */
+    const double
+        *class_share; /* [n_classes] shares among the labels of the run, each class counted once more */
+    int pass;         /* loss: which one, in the order that passes() gave */
+    void *state;      /* what state_create returned */
     uint64_t seed;
 };
 
@@ -150,7 +168,8 @@ double semi_entropy(const float *logits, int n_classes, double weight, float *dl
 double semi_reverse_kl(const float *logits, int n_classes, const float *q, double weight, float *dlogits);
 /* 0 to 1 over the first `share` of the run, then 1. */
 double semi_ramp(int64_t step, int64_t n_steps, double share);
-/* Batch statistics or running ones with the averaged weights; logits valid until the next call. */
+/* The averaged weights with batch statistics, or, after this step's update pass, with running ones freed of
+ * their starting values; logits valid until the next call. */
 const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn);
 
 /* d := length * e / sqrt(1e-6 + sum e^2), e = d / (1e-12 + max |d|). */

@@ -192,11 +192,28 @@ double semi_ramp(int64_t step, int64_t n_steps, double share)
     return rising > 0 ? fmin((double)step / rising, 1.0) : 1.0;
 }
 
+/* Running statistics start at mean 0 and variance 1 and forget that start by momentum^updates only, which in
+ * a short run is most of them. What they would be without it is known exactly. */
+static void debias(const struct method_step *s, const struct net_tensor *t, int n_tensors)
+{
+    double left = pow((double)net_get_config(s->net)->bn_momentum, (double)s->step + 1);
+    for (int i = 0; i < n_tensors; i++) {
+        if (t[i].role != NET_RUNNING_MEAN && t[i].role != NET_RUNNING_VAR)
+            continue;
+        double start = t[i].role == NET_RUNNING_VAR ? left : 0;
+        for (size_t j = 0; j < t[i].count; j++)
+            t[i].value[j] = (float)fmax((t[i].value[j] - start) / (1 - left),
+                                        t[i].role == NET_RUNNING_VAR ? 0 : -INFINITY);
+    }
+}
+
 const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn)
 {
     int n_tensors;
     const struct net_tensor *t = net_tensors(s->ema_net, &n_tensors), *last = &t[n_tensors - 1];
     memcpy(t[0].value, s->ema, ((size_t)(last->value - t[0].value) + last->count) * sizeof *s->ema);
+    if (bn == NET_BN_RUNNING)
+        debias(s, t, n_tensors);
     net_weights_changed(s->ema_net);
     return net_forward(s->ema_net, x, n, bn);
 }

@@ -62,6 +62,13 @@ static bool open_buffers(struct trainer *t, struct err *e)
         if (!t->share)
             return false;
     }
+    t->class_share = mem_array(n_classes, sizeof *t->class_share, "the class shares", e);
+    if (!t->class_share)
+        return false;
+    for (size_t i = 0; i < t->pools.n_labeled; i++)
+        t->class_share[t->set->label[t->pools.labeled[i]]]++;
+    for (size_t c = 0; c < n_classes; c++)
+        t->class_share[c] = (t->class_share[c] + 1) / (double)(t->pools.n_labeled + n_classes);
     t->target = mem_array(n_rows, n_classes * sizeof *t->target, "the targets", e);
     t->dlogits = t->target
                      ? mem_array((size_t)t->max_pass_rows, n_classes * sizeof *t->dlogits, "the gradient", e)
@@ -91,6 +98,7 @@ struct method_step trainer_step(struct trainer *t, int64_t step)
                             .ema = t->optim ? optim_ema(t->optim) : NULL,
                             .max_pass_rows = t->max_pass_rows,
                             .state = t->state,
+                            .class_share = t->class_share,
                             .seed = t->config->seed};
     for (int i = 0; i < b->n_streams; i++) {
         s.offset[i] = b->offset[i];
@@ -168,6 +176,7 @@ static void trainer_close(struct trainer *t)
     free(t->dlogits);
     free(t->order);
     free(t->share);
+    free(t->class_share);
     free(t->ema_stat);
     free(t->stat_sums);
 }
@@ -189,6 +198,7 @@ static bool trainer_start(struct trainer *t, struct err *e)
     optim_free(t->optim);
     t->optim = optim_create(t->net, &t->config->optim, e);
     t->step = 0;
+    batches_reset(&t->batches);
     return t->optim && create_state(t, e);
 }
 
@@ -218,6 +228,7 @@ static bool run_passes(struct trainer *t, struct method_step *s, struct err *e)
         const float *x = s->x + (size_t)p->first * s->x_stride;
         enum net_bn bn = p->update ? NET_BN_BATCH_UPDATE : NET_BN_BATCH;
         const float *logits = net_forward(t->net, x, p->n, bn);
+        s->dembedding = NULL;
         memset(t->dlogits, 0, (size_t)p->n * (size_t)s->n_classes * sizeof *t->dlogits);
         t->loss += t->method->loss(s, logits, t->dlogits, &t->scalars);
         if (!isfinite(t->loss))
@@ -225,9 +236,28 @@ static bool run_passes(struct trainer *t, struct method_step *s, struct err *e)
                            "training diverged: the loss is not a number at step %lld of %lld; take a lower "
                            "learning rate",
                            (long long)t->step + 1, (long long)t->n_steps);
-        net_backward(t->net, x, t->dlogits, p->n, bn, s->pass > 0);
+        net_backward_extra(t->net, x, t->dlogits, p->n, bn, s->pass > 0,
+                           &(struct net_extra){.dembedding = s->dembedding});
     }
     return true;
+}
+
+/* CTAugment: what the averaged model says about the probes moves the rates, in row order. */
+static void learn_rates(struct trainer *t, const struct method_step *s)
+{
+    struct batches *b = &t->batches;
+    int n = b->items[b->n_streams], n_classes = s->n_classes;
+    const int16_t *label = b->label[b->n_streams];
+    float p[METHOD_MAX_CLASSES];
+    for (int from = 0; from < n; from += t->max_pass_rows) {
+        int m = n - from < t->max_pass_rows ? n - from : t->max_pass_rows;
+        const float *x = b->x + (size_t)(b->n_rows + from) * b->row_floats;
+        const float *logits = semi_ema_forward(s, x, m, NET_BN_RUNNING);
+        for (int i = 0; i < m; i++) {
+            semi_softmax(logits + (size_t)i * (size_t)n_classes, n_classes, p);
+            cta_update(b->cta, &b->policy[from + i], p, n_classes, label[from + i]);
+        }
+    }
 }
 
 static bool take_step(struct trainer *t, struct err *e)
@@ -242,6 +272,8 @@ static bool take_step(struct trainer *t, struct err *e)
         return false;
     optim_step(t->optim, optim_lr(&t->config->optim, (double)t->step / (double)t->n_steps));
     warm_average(t);
+    if (t->batches.cta)
+        learn_rates(t, &s);
     t->step++;
     return true;
 }

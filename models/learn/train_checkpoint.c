@@ -7,7 +7,7 @@
  *   ema.NAME           averaged weights with population statistics                 [same]
  *   opt.slot0, slot1   momentum, or Adam's two moments, in table order             [trainable numbers]
  *   state.labeled_ids  ids of all labelled items, the held-out ones included       [n] i64
- *   state.METHOD.NAME  what the method keeps
+ *   state.METHOD.NAME  what the method keeps; cta_rates when it learns its augmentation
  *   trivial.mean/scale/weights  the colour baseline (trivial.h)                    f64
  *
  * The averaged weights' own running statistics are not stored: unless the average covers them they are the
@@ -26,7 +26,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { NAME_SIZE = 80, MAX_META = 64, MAX_STATE_TENSORS = 8, FIXED_TENSORS = 8 };
+enum { NAME_SIZE = 80, MAX_META = 64, MAX_STATE_TENSORS = 12, FIXED_TENSORS = 8 };
 
 struct list {
     struct checkpoint_tensor *tensors;
@@ -66,6 +66,16 @@ static void state_name(const struct trainer *t, const char *name, char out[NAME_
     snprintf(out, NAME_SIZE, "state.%s.%s", t->method->name, name);
 }
 
+/* What the method keeps, and CTAugment's rates. */
+static int all_state(struct trainer *t, struct method_state_tensor out[MAX_STATE_TENSORS])
+{
+    int n = t->state ? t->method->state_tensors(t->state, out) : 0;
+    if (t->batches.cta)
+        out[n++] = (struct method_state_tensor){"cta_rates", t->batches.cta->n_rates, t->batches.cta->rate};
+    assert(n <= MAX_STATE_TENSORS);
+    return n;
+}
+
 static void add_rest(struct list *l, struct trainer *t, const int64_t *labeled_ids)
 {
     static const char *const slots[] = {"slot0", "slot1"};
@@ -86,7 +96,7 @@ static void add_rest(struct list *l, struct trainer *t, const int64_t *labeled_i
     add(l, CHECKPOINT_F64, 1, &n_features, v->mean, "trivial.", "mean");
     add(l, CHECKPOINT_F64, 1, &n_features, v->scale, "trivial.", "scale");
     add(l, CHECKPOINT_F64, 2, weights, v->weights, "trivial.", "weights");
-    int n_state = t->state ? t->method->state_tensors(t->state, state) : 0;
+    int n_state = all_state(t, state);
     for (int i = 0; i < n_state; i++) {
         int64_t count = (int64_t)state[i].count;
         state_name(t, state[i].name, name);
@@ -305,7 +315,7 @@ static bool restore_state(struct trainer *t, const struct checkpoint *c, struct 
 {
     struct method_state_tensor state[MAX_STATE_TENSORS];
     char name[NAME_SIZE];
-    int n = t->state ? t->method->state_tensors(t->state, state) : 0;
+    int n = all_state(t, state);
     for (int i = 0; i < n; i++) {
         state_name(t, state[i].name, name);
         if (!checkpoint_copy(c, name, CHECKPOINT_F32, state[i].count, state[i].data, e))

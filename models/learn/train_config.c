@@ -17,27 +17,32 @@
 /* Settings that not every method has: a model file names them only where they are not 0. */
 static const struct setting {
     const char *name, *words;
+    const char *also; /* methods that take it although they start without */
     size_t offset;
     bool is_int;
     double low, high;
 } settings[] = {
-#define REAL(field, low, high, words)                                                                        \
-    {                                                                                                        \
-#field, words, offsetof(struct train_config, field), false, low, high                                \
-    }
-#define WHOLE(field, low, high, words)                                                                       \
-    {                                                                                                        \
-#field, words, offsetof(struct train_config, field), true, low, high                                 \
-    }
-    WHOLE(n_guesses, 0, 12, "the number of views that are guessed"),
-    REAL(sharpen, 0, 100, "the temperature of guesses"),
-    REAL(mixup, 0, 100, "MixUp's alpha"),
-    REAL(ramp, 0, 1, "the share of the run over which the unlabelled weight rises"),
-    REAL(vat_radius, 0, 1e3, "the adversarial radius"),
-    REAL(vat_probe, 0, 1e3, "the adversarial probe"),
-    REAL(lambda_entropy, 0, 1e4, "the weight of the entropy"),
+/* clang-format off */
+#define SETTING(field, words, also, is_int, low, high) \
+    {#field, words, also, offsetof(struct train_config, field), is_int, low, high}
+#define REAL(field, low, high, also, words) SETTING(field, words, also, false, low, high)
+#define WHOLE(field, low, high, also, words) SETTING(field, words, also, true, low, high)
+    WHOLE(n_guesses, 0, 12, NULL, "the number of views that are guessed"),
+    REAL(sharpen, 0, 100, NULL, "the temperature of guesses"),
+    REAL(mixup, 0, 100, " mixmatch ", "MixUp's alpha"),
+    REAL(ramp, 0, 1, " mixmatch remixmatch ", "the share of the run over which the unlabelled weight rises"),
+    REAL(vat_radius, 0, 1e3, NULL, "the adversarial radius"),
+    REAL(vat_probe, 0, 1e3, NULL, "the adversarial probe"),
+    REAL(lambda_entropy, 0, 1e4, " uda ", "the weight of the entropy"),
+    WHOLE(cta, 0, 1, " fixmatch uda remixmatch adamatch ", "CTAugment"),
+    REAL(lambda_strong, 0, 1e4, " remixmatch ", "the weight of the unmixed strong view"),
+    REAL(lambda_rotation, 0, 1e4, " remixmatch ", "the weight of the rotation"),
+    WHOLE(align, 0, 3, " remixmatch adamatch ", "the alignment"),
+    REAL(prior, 0, 1, " remixmatch adamatch ", "the prior"),
 #undef REAL
 #undef WHOLE
+#undef SETTING
+/* clang-format on */
 };
 
 enum { N_SETTINGS = sizeof settings / sizeof *settings };
@@ -99,6 +104,26 @@ static bool within(double v, double low, double high, const char *name, struct e
     return err_set(e, ERR_USAGE, "%s must lie between %g and %g, not %g", name, low, high, v);
 }
 
+/* In range, and none that the method would not look at: its own default is not 0, or it is said to take it.
+ */
+static bool check_settings(const struct train_config *c, struct err *e)
+{
+    struct train_config own;
+    char name[64];
+    snprintf(name, sizeof name, " %s ", c->method);
+    if (!train_defaults(&own, c->method, true, e))
+        return false;
+    for (int i = 0; i < N_SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+        if (!within(setting_value(c, s), s->low, s->high, s->words, e))
+            return false;
+        if (setting_value(c, s) != 0 && setting_value(&own, s) == 0 && !(s->also && strstr(s->also, name)))
+            return err_set(e, ERR_USAGE, "%s takes no %s (%s); leave it out or choose another method",
+                           c->method, s->name, s->words);
+    }
+    return true;
+}
+
 bool trainer_check_config(const struct train_config *c, struct err *e)
 {
     if (!method_find(c->method, e))
@@ -107,9 +132,8 @@ bool trainer_check_config(const struct train_config *c, struct err *e)
         return err_set(e, ERR_USAGE, "a run has either a number of steps or a time budget; give one of them");
     if (c->steps <= 0 && !(c->budget_s > 0))
         return err_set(e, ERR_USAGE, "a run needs a number of steps or a time budget, both above 0");
-    for (int i = 0; i < N_SETTINGS; i++)
-        if (!within(setting_value(c, &settings[i]), settings[i].low, settings[i].high, settings[i].words, e))
-            return false;
+    if (!check_settings(c, e))
+        return false;
     const struct method *m = method_find(c->method, e);
     if (m->check && !m->check(c, e))
         return false;

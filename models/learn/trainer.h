@@ -42,7 +42,8 @@ struct trainer {
     float *share;                             /* [n_rows] likewise */
     float *ema_stat; /* the averaged weights with population statistics, in the order of net_tensors() */
 
-    double *stat_sums; /* [running statistics] sums while they are made */
+    double *class_share; /* [n_classes] */
+    double *stat_sums;   /* [running statistics] sums while they are made */
 
     int64_t step, n_steps;
     double loss; /* of the last step */

@@ -161,16 +161,38 @@ static void adam_piece(const struct optim_config *c, size_t n, float l2, float l
     }
 }
 
+/* Adam's bias corrections at update `step`, from 1. */
+static void corrections(const struct optim_config *c, uint64_t step, float *correct1, float *correct2)
+{
+    double t = (double)step;
+    *correct1 = *correct2 = 0.0f;
+    if (c->kind == OPTIM_ADAM) {
+        *correct1 = (float)(1.0 / (1.0 - pow((double)c->beta1, t)));
+        *correct2 = (float)(1.0 / (1.0 - pow((double)c->beta2, t)));
+    }
+}
+
+void optim_apply(const struct optim_config *c, uint64_t step, double lr, bool decays, size_t n,
+                 const float *g, float *w, float *slot0, float *slot1)
+{
+    float wd = decays ? c->weight_decay : 0.0f, l2 = c->decay == OPTIM_DECAY_L2 ? wd : 0.0f, correct1,
+          correct2;
+    corrections(c, step, &correct1, &correct2);
+    if (c->kind == OPTIM_SGD)
+        sgd_piece(c, n, l2, (float)lr, g, w, slot0);
+    else
+        adam_piece(c, n, l2, (float)lr, g, w, slot0, slot1, correct1, correct2);
+    if (c->decay == OPTIM_DECAY_DECOUPLED && wd > 0)
+        for (size_t i = 0; i < n; i++)
+            w[i] *= (float)(1.0 - (double)wd * lr);
+}
+
 void optim_step(struct optim *o, double lr)
 {
     const struct optim_config *c = &o->config;
     o->steps++;
-    double t = (double)o->steps;
-    float correct1 = 0.0f, correct2 = 0.0f, d = c->ema_decay;
-    if (c->kind == OPTIM_ADAM) {
-        correct1 = (float)(1.0 / (1.0 - pow((double)c->beta1, t)));
-        correct2 = (float)(1.0 / (1.0 - pow((double)c->beta2, t)));
-    }
+    float correct1, correct2, d = c->ema_decay;
+    corrections(c, o->steps, &correct1, &correct2);
 #pragma omp parallel for schedule(static)
     for (int p = 0; p < o->n_pieces; p++) {
         size_t at = o->pieces[p].start, n = o->pieces[p].count;

@@ -34,6 +34,10 @@ void optim_free(struct optim *o);
 double optim_lr(const struct optim_config *c, double fraction_done); /* the rate at t/T in [0,1] */
 /* One update from the net's gradients; announces the change to the net. */
 void optim_step(struct optim *o, double lr);
+/* The same update, without average, of n weights that are no part of a net; step counts from 1, slots start
+ * at 0, slot1 is Adam's. */
+void optim_apply(const struct optim_config *c, uint64_t step, double lr, bool decays, size_t n,
+                 const float *g, float *w, float *slot0, float *slot1);
 /* Sum of 0.5*||kernel||^2 over decaying tensors (for the reported loss). */
 double optim_l2(const struct optim *o);
 /* Moving-average values in the order of net_tensors(), same count; running statistics included. */
