@@ -43,7 +43,7 @@ extern const struct argp common_argp;
 const struct command *command_find(const char *name);
 
 extern const struct command command_tile, command_train, command_assess, command_evaluate, command_serve,
-    command_info, command_help, command_completion;
+    command_info, command_help, command_completion, command_label, command_loop;
 
 /* Strict parsing of option values: on nonsense argp_error() says what was expected and exits 2. */
 long long parse_int(struct argp_state *state, const char *option, const char *arg, long long low,

@@ -377,12 +377,14 @@ static void take_ranked(struct query *q, size_t want, bool by_quota)
     }
 }
 
-/* Clusters of what is not taken yet (the validate picks are), and their quotas of n. */
+/* Clusters of the whole pool, no more than there are picks to spread over them, and their quotas of n among
+ * what the validate picks have left. */
 static bool make_clusters(struct query *q, size_t n, struct err *e)
 {
     const struct active_pool *pool = q->pool;
     const size_t left = pool->n - q->n_picks;
-    const int k = left < ACTIVE_CLUSTERS ? (int)left : ACTIVE_CLUSTERS;
+    const size_t most = n < left ? n : left;
+    const int k = most < ACTIVE_CLUSTERS ? (int)most : ACTIVE_CLUSTERS;
     size_t size[ACTIVE_CLUSTERS] = {0};
     struct rng r;
     q->cluster = mem_array(pool->n, sizeof *q->cluster, "the clusters", e);
@@ -391,7 +393,6 @@ static bool make_clusters(struct query *q, size_t n, struct err *e)
         return false;
     if (k == 0)
         return true;
-    /* A pool smaller than the number of clusters is all clusters of one; the validate picks take part. */
     if (!active_kmeans(pool->embedding, pool->n, pool->d, k, q->o->seed, q->o->round, q->cluster, e))
         return false;
     for (size_t i = 0; i < pool->n; i++)

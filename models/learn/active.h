@@ -3,14 +3,17 @@
  * active.h - which buildings to label next: queries for active learning (MMA: Song, Berthelot, Rostamizadeh,
  * "Combining MixMatch and Active Learning for Better Accuracy with Fewer Labels", 2019; google-research/mma).
  *
- * A strategy is written SCORE[.aug][+SELECTION]:
- *   scores      max, diff2 (difference of the two largest), entropy, std: confidences of a prediction, the
- * lowest is asked first; random. With two classes the first four give the same order. .aug        the
- * prediction is the mean over several weak views (the released code drops this suffix before it looks at it,
- * so that it does nothing there) selections  direct (the default): the lowest confidences; kmeans: spread
- * over clusters of the pooled embeddings in proportion to their sizes; density: uncertain and typical (mean
- * cosine similarity to the pool); outlier: uncertain and unlike the pool (mean cosine distance, the sign of
- * the released code)
+ * A strategy is written SCORE[.aug][+SELECTION].
+ *
+ * Scores are confidences of a prediction, the lowest is asked first: max, diff2 (difference of the two
+ * largest), entropy, std; or random. With two classes the first four give the same order.
+ *
+ * .aug takes the mean prediction over several weak views. (The released code drops this suffix before it
+ * looks at it, so that it does nothing there.)
+ *
+ * Selections: direct (the default), the lowest confidences; kmeans, spread over at most 20 clusters of the
+ * pooled embeddings in proportion to their sizes; density, uncertain and typical (mean cosine similarity to
+ * the pool); outlier, uncertain and unlike the pool (mean cosine distance, the sign of the released code).
  *
  * A share of each query is drawn uniformly from the whole pool and tagged "validate": these labels keep the
  * estimate of the prior and the test sample unbiased and must never be trained on. Picks keep a distance from
