@@ -2,6 +2,7 @@
  * cmd_train.c - `aftermap train`: an event or a plain image set -> a model (models/learn/train.h). */
 #include "app/command.h"
 #include "app/console.h"
+#include "app/model_meta.h"
 #include "geo/event.h"
 #include "models/base/file.h"
 #include "models/learn/train.h"
@@ -221,43 +222,6 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
     return true;
 }
 
-/* What a model must remember of the event or plain set it was learnt from. */
-struct event_meta {
-    char cut[8], gsd[32], size[32], test_share[32], *scaling;
-    struct checkpoint_meta pair[8];
-    int n;
-};
-
-static bool event_meta_fill(struct event_meta *m, const struct event *ev, const struct train_cmd *c,
-                            struct err *e)
-{
-    cJSON *dates = cJSON_CreateArray();
-    for (int d = 0; d < ev->layout.n_dates; d++) {
-        cJSON *bands = cJSON_CreateArray();
-        for (int b = 0; b < ev->layout.n_bands; b++) {
-            double range[2] = {ev->scale_lo[d][b], ev->scale_hi[d][b]};
-            cJSON_AddItemToArray(bands, cJSON_CreateDoubleArray(range, 2));
-        }
-        cJSON_AddItemToArray(dates, bands);
-    }
-    m->scaling = cJSON_PrintUnformatted(dates);
-    cJSON_Delete(dates);
-    if (!m->scaling)
-        return err_set(e, ERR_RESOURCE, "not enough memory for the model's description");
-    snprintf(m->cut, sizeof m->cut, "%d", c->cut);
-    snprintf(m->gsd, sizeof m->gsd, "%.10g", ev->grid.gsd_m);
-    snprintf(m->size, sizeof m->size, "%.10g", ev->size_m);
-    const struct checkpoint_meta pairs[] = {{"cut", m->cut},
-                                            {"gsd_m", m->gsd},
-                                            {"size_m", m->size},
-                                            {"scaling", m->scaling},
-                                            {"source", file_base(ev->dir)},
-                                            {"source.digest", ev->digest}};
-    m->n = (int)(sizeof pairs / sizeof *pairs);
-    memcpy(m->pair, pairs, sizeof pairs);
-    return true;
-}
-
 static bool load_plain(const struct train_cmd *c, const struct common *common, struct imageset *set,
                        const struct progress *progress, struct err *e)
 {
@@ -294,7 +258,8 @@ static bool run(void *options_, const struct common *common, const struct progre
     struct imageset set = {0};
     struct train_config t = {0};
     struct train_report r = {0};
-    struct event_meta meta = {0};
+    struct model_meta meta = {0};
+    char test_share[32];
     struct event *ev = NULL;
     bool plain = imageset_is_spec(c->data), ok = false;
 
@@ -306,13 +271,12 @@ static bool run(void *options_, const struct common *common, const struct progre
                        c->out);
     if (plain) {
         ok = load_plain(c, common, &set, progress, e);
-        snprintf(meta.test_share, sizeof meta.test_share, "%.17g",
-                 c->test_share); /* evaluate splits likewise */
-        meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", meta.test_share};
+        snprintf(test_share, sizeof test_share, "%.17g", c->test_share); /* evaluate splits likewise */
+        meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", test_share};
     } else {
         ev = event_open(c->data, e);
         ok = ev && event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&
-             event_meta_fill(&meta, ev, c, e);
+             model_meta_fill(&meta, ev, c->cut, e);
     }
     if (ok && c->no_footprint)
         set.layout.use_footprint = false;
@@ -322,7 +286,7 @@ static bool run(void *options_, const struct common *common, const struct progre
     else
         ok = ok && train_run(&set, &t, c->out, c->resume, meta.pair, meta.n, progress, &r, e) &&
              report(c, common, &r, e);
-    cJSON_free(meta.scaling);
+    model_meta_free(&meta);
     event_close(ev);
     imageset_free(&set);
     return ok;
