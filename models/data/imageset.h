@@ -18,7 +18,12 @@
 
 enum { IMAGESET_NO_LABEL = -1, IMAGESET_MAX_DATES = 2, IMAGESET_MAX_BANDS = 8, IMAGESET_MAX_SIZE = 1024 };
 
-enum imageset_split { IMAGESET_TRAIN, IMAGESET_TEST, IMAGESET_BUFFER /* neither: too near a test item */ };
+enum imageset_split {
+    IMAGESET_TRAIN,
+    IMAGESET_TEST,
+    IMAGESET_BUFFER, /* neither: too near a test item */
+    IMAGESET_SOURCE  /* a labelled item of another place, in a set that training put together */
+};
 
 struct imageset_layout {
     int size;             /* pixels a side */

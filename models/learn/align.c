@@ -27,6 +27,10 @@ bool align_create(struct align *a, const struct method_step *shape, struct err *
     if (shape->config->align == METHOD_ALIGN_PRIOR && n_classes != 2)
         return err_set(e, ERR_USAGE, "a prior is the share of the second of two classes; this set has %d",
                        n_classes);
+    if (shape->config->align == METHOD_ALIGN_SAMPLE && !shape->config->has_labels)
+        return err_set(e, ERR_USAGE,
+                       "no label of the target is used, so none can say how frequent each class "
+                       "is; give a prior or switch alignment off");
     *a = (struct align){.n_classes = n_classes};
     a->ring = mem_array(ALIGN_RING * classes, sizeof *a->ring, "the marginals", e);
     a->want = a->ring ? mem_array(classes, sizeof *a->want, "the marginals", e) : NULL;

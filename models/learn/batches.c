@@ -137,9 +137,14 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
     if (!b->orders)
         goto fail;
     for (int s = 0; s < n_streams; s++) {
-        bool is_labeled = b->streams[s].pool == METHOD_LABELED;
-        const uint32_t *pool = is_labeled ? pools->labeled : pools->unlabeled;
-        size_t n = is_labeled ? pools->n_labeled : pools->n_unlabeled;
+        enum method_pool kind = b->streams[s].pool;
+        bool is_labeled = kind != METHOD_UNLABELED;
+        const uint32_t *pool = kind == METHOD_LABELED  ? pools->labeled
+                               : kind == METHOD_SOURCE ? pools->source
+                                                       : pools->unlabeled;
+        size_t n = kind == METHOD_LABELED  ? pools->n_labeled
+                   : kind == METHOD_SOURCE ? pools->n_source
+                                           : pools->n_unlabeled;
         assert(n > 0);
         b->label[s] = mem_array((size_t)b->items[s], sizeof *b->label[s], "a batch", e);
         b->item[s] = b->label[s] ? mem_array((size_t)b->items[s], sizeof *b->item[s], "a batch", e) : NULL;
@@ -190,7 +195,7 @@ static void draw(struct batches *b, int s, int64_t step)
         uint32_t item = order_at(o, b->seed, position / (uint64_t)k);
         b->item[s][i] = item;
         b->label[s][i] =
-            b->streams[s].pool == METHOD_LABELED ? b->set->label[item] : (int16_t)IMAGESET_NO_LABEL;
+            b->streams[s].pool != METHOD_UNLABELED ? b->set->label[item] : (int16_t)IMAGESET_NO_LABEL;
     }
 }
 

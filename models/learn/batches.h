@@ -53,8 +53,8 @@ struct batches {
 };
 
 struct batches_pools {
-    const uint32_t *labeled, *unlabeled; /* indices in the set; must outlive the batches */
-    size_t n_labeled, n_unlabeled;
+    const uint32_t *labeled, *unlabeled, *source; /* indices in the set; must outlive the batches */
+    size_t n_labeled, n_unlabeled, n_source;
 };
 
 /* False leaves nothing allocated. The set and the pools must outlive the batches. */

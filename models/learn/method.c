@@ -16,7 +16,8 @@
     X(uda)                                                                                                   \
     X(mixmatch)                                                                                              \
     X(remixmatch)                                                                                            \
-    X(fixmatch)
+    X(fixmatch)                                                                                              \
+    X(adamatch)
 
 #define METHOD_DECLARE(name) extern const struct method method_##name;
 METHODS(METHOD_DECLARE)

@@ -34,7 +34,7 @@ enum method_align {
 struct train_config {
     const char *method;   /* name in the list */
     const char *preset;   /* net_config_preset name */
-    int labels_per_class; /* 0: all labelled training items */
+    int labels_per_class; /* 0: all labelled training items; -1: none, a source has to teach */
     uint64_t seed;
     int64_t steps;        /* > 0, or 0 when budget_s rules */
     double budget_s;      /* wall-clock budget; steps are fixed from the measured speed of the first ones, see
@@ -58,17 +58,21 @@ struct train_config {
     double ramp;            /* share of the run over which the unlabelled weight rises from 0; 0: at once */
     double vat_radius;      /* VAT: length of the adversarial step */
     double vat_probe;       /* VAT: xi, length of the step that finds its direction */
+    int interpolate;        /* AdaMatch: 1: labelled logits between two batches' statistics */
+    int relative_tau;       /* AdaMatch: 1: tau is a share of the confidence on labelled items */
     int cta;                /* 1: strong views by CTAugment instead of RandAugment */
     double lambda_strong;   /* ReMixMatch: weight of the first strong view, unmixed */
     double lambda_rotation; /* ReMixMatch: weight of telling how an image was turned */
     int align;              /* enum method_align */
     double prior;           /* METHOD_ALIGN_PRIOR, two classes: share of the second */
-    double lambda_entropy;  /* weight of the entropy of predictions on unlabelled items, never ramped */
+    bool has_source, has_labels; /* found in the data by train_run: items of a source, labels of the target */
+    double lambda_entropy;       /* weight of the entropy of predictions on unlabelled items, never ramped */
 };
 
 /* A stream: what is drawn each step. */
 enum { METHOD_MAX_STREAMS = 4, METHOD_MAX_VIEWS = 16, METHOD_MAX_PASSES = 24, METHOD_MAX_SCALARS = 8 };
-enum method_pool { METHOD_LABELED, METHOD_UNLABELED };
+/* Labelled items of a source join METHOD_LABELED, unless the method separates them. */
+enum method_pool { METHOD_LABELED, METHOD_UNLABELED, METHOD_SOURCE };
 struct method_stream {
     enum method_pool pool;
     int per_batch;                            /* items a step = per_batch * B */
@@ -133,7 +137,8 @@ struct method {
     int (*state_tensors)(void *state, struct method_state_tensor out[8]);
     void (*state_free)(void *state);
     void (*defaults)(struct train_config *c, bool plain_images); /* fills every setting the method rules */
-    bool (*check)(const struct train_config *c, struct err *e);  /* settings it cannot work with; or NULL */
+    bool separates_source; /* has streams of METHOD_SOURCE when there is one */
+    bool (*check)(const struct train_config *c, struct err *e); /* settings it cannot work with; or NULL */
 };
 
 const struct method *method_find(const char *name, struct err *e); /* ERR_USAGE lists the names */

@@ -137,22 +137,33 @@ static bool trainer_open(struct trainer *t, const struct imageset *set, const st
 {
     memset(t, 0, sizeof *t);
     t->set = set;
-    t->config = c;
+    t->own_config = *c;
+    t->config = &t->own_config;
     t->progress = progress;
     t->temperature = 1;
     if (!trainer_check_config(c, e))
         return false;
     t->method = method_find(c->method, e);
-    t->config_text = trainer_config_text(c, e);
-    if (!t->config_text || !trainer_pools_choose(&t->pools, set, c, progress, e))
+    if (!trainer_pools_choose(&t->pools, set, c, progress, e))
         return false;
-    const struct batches_pools pools = {t->pools.fit, t->pools.unlabeled, t->pools.n_fit,
-                                        t->pools.n_unlabeled};
-    if (!batches_create(&t->batches, set, c, t->method, &pools, e))
+    struct trainer_pools *p = &t->pools;
+    bool apart = t->method->separates_source;
+    t->own_config.has_source = p->n_source > 0;
+    t->own_config.has_labels = p->n_labeled > 0;
+    t->config_text = trainer_config_text(t->config, e);
+    if (!t->config_text)
+        return false;
+    const struct batches_pools pools = {.labeled = apart ? p->fit : p->fit_all,
+                                        .unlabeled = p->unlabeled,
+                                        .source = p->source,
+                                        .n_labeled = apart ? p->n_fit : p->n_fit_all,
+                                        .n_unlabeled = p->n_unlabeled,
+                                        .n_source = p->n_source};
+    if (!batches_create(&t->batches, set, t->config, t->method, &pools, e))
         return false;
     plan_passes(t);
     return open_net(t, e) && open_buffers(t, e) &&
-           trivial_fit(&t->trivial, set, t->pools.labeled, t->pools.n_labeled, e);
+           trivial_fit(&t->trivial, set, t->pools.taught, t->pools.n_taught, e);
 }
 
 static void drop_state(struct trainer *t)
@@ -383,6 +394,7 @@ bool train_run(const struct imageset *set, const struct train_config *c, const c
         *report = (struct train_report){.steps = t.step,
                                         .n_labeled = t.pools.n_labeled,
                                         .n_unlabeled = t.pools.n_unlabeled,
+                                        .n_source = t.pools.n_source,
                                         .n_calibration = t.pools.n_calibration,
                                         .seconds = now_s() - begun_s,
                                         .final_loss = t.loss,

@@ -26,13 +26,19 @@
 
 struct train_report {
     int64_t steps;
-    size_t n_labeled, n_unlabeled, n_calibration;
+    size_t n_labeled, n_unlabeled, n_source, n_calibration;
     double seconds, final_loss, temperature;
     bool calibrated;
 };
 
 /* Defaults of a method for pairs or plain images, then the caller overrides single fields. */
 bool train_defaults(struct train_config *c, const char *method, bool plain_images, struct err *e);
+
+/* Adds the labelled training items of another place to a set, as IMAGESET_SOURCE: they teach, but are neither
+ * part of the unlabelled pool nor ever tested or calibrated on; its own test items stay unseen. Each keeps
+ * the 8-bit samples its own scaling made. Layouts and classes must be the same; ERR_INPUT says what differs.
+ */
+bool train_add_source(struct imageset *set, const struct imageset *source, struct err *e);
 
 /* Trains on set and writes `out_path` (a checkpoint.h file that predict.h loads): net.*, ema.*, opt.*,
  * state.* tensors, state.labeled_ids [i64], trivial.* (the colour-statistics baseline fitted on the same

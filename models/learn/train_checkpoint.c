@@ -162,6 +162,8 @@ static void meta_fill(struct meta *m, const struct trainer *t, const char *class
     meta_number(m, "calibrated", t->calibrated);
     meta_number(m, "n_labeled", (double)t->pools.n_labeled);
     meta_number(m, "n_calibration", (double)t->pools.n_calibration);
+    if (t->pools.n_source > 0)
+        meta_number(m, "n_source", (double)t->pools.n_source);
     meta_number(m, "n_unlabeled", (double)t->pools.n_unlabeled);
     time_t now = time(NULL);
     struct tm utc;

@@ -30,10 +30,12 @@ static const struct setting {
     WHOLE(n_guesses, 0, 12, NULL, "the number of views that are guessed"),
     REAL(sharpen, 0, 100, NULL, "the temperature of guesses"),
     REAL(mixup, 0, 100, " mixmatch ", "MixUp's alpha"),
-    REAL(ramp, 0, 1, " mixmatch remixmatch ", "the share of the run over which the unlabelled weight rises"),
+    REAL(ramp, 0, 1, " mixmatch remixmatch adamatch ", "the share of the run over which the unlabelled weight rises"),
     REAL(vat_radius, 0, 1e3, NULL, "the adversarial radius"),
     REAL(vat_probe, 0, 1e3, NULL, "the adversarial probe"),
     REAL(lambda_entropy, 0, 1e4, " uda ", "the weight of the entropy"),
+    WHOLE(interpolate, 0, 1, NULL, "the interpolation of logits"),
+    WHOLE(relative_tau, 0, 1, NULL, "the relative threshold"),
     WHOLE(cta, 0, 1, " fixmatch uda remixmatch adamatch ", "CTAugment"),
     REAL(lambda_strong, 0, 1e4, " remixmatch ", "the weight of the unmixed strong view"),
     REAL(lambda_rotation, 0, 1e4, " remixmatch ", "the weight of the rotation"),
@@ -42,7 +44,7 @@ static const struct setting {
 #undef REAL
 #undef WHOLE
 #undef SETTING
-/* clang-format on */
+    /* clang-format on */
 };
 
 enum { N_SETTINGS = sizeof settings / sizeof *settings };
@@ -139,7 +141,7 @@ bool trainer_check_config(const struct train_config *c, struct err *e)
         return false;
     return within((double)c->steps, 0, 1e9, "the number of steps", e) &&
            within(c->budget_s, 0, 1e7, "the time budget in seconds", e) &&
-           within(c->labels_per_class, 0, 1e6, "the number of labels per class", e) &&
+           within(c->labels_per_class, -1, 1e6, "the number of labels per class", e) &&
            within(c->batch, 1, 4096, "the batch", e) && within(c->mu, 0, 64, "the unlabelled ratio mu", e) &&
            within(c->tau, 0, 2, "the confidence threshold tau", e) &&
            within(c->lambda_u, 0, 1e4, "the unlabelled weight", e) &&

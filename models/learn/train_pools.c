@@ -27,10 +27,15 @@ static bool collect(struct trainer_pools *p, const struct imageset *set, uint32_
 {
     size_t n = 0, m = 0;
     p->unlabeled = mem_array(set->n, sizeof *p->unlabeled, "the training items", e);
+    p->source = mem_array(set->n, sizeof *p->source, "the source's items", e);
+    if (!p->source)
+        return false;
     *candidates = p->unlabeled ? mem_array(set->n, sizeof **candidates, "the training items", e) : NULL;
     if (!*candidates)
         return false;
     for (size_t i = 0; i < set->n; i++) {
+        if (set->split[i] == IMAGESET_SOURCE && set->label[i] != IMAGESET_NO_LABEL)
+            p->source[p->n_source++] = (uint32_t)i;
         if (set->split[i] != IMAGESET_TRAIN)
             continue;
         p->unlabeled[n++] = (uint32_t)i;
@@ -43,7 +48,7 @@ static bool collect(struct trainer_pools *p, const struct imageset *set, uint32_
         return err_set(e, ERR_INPUT,
                        "%s: no item belongs to the training split; split it again with a smaller test share",
                        set->source);
-    if (m == 0)
+    if (m == 0 && p->n_source == 0)
         return err_set(
             e, ERR_INPUT,
             "%s: none of the %zu training items has a label; import labels or grade some items first",
@@ -57,8 +62,8 @@ static bool check_classes(const struct trainer_pools *p, const struct imageset *
     size_t count[METHOD_MAX_CLASSES] = {0};
     char number[16], sentence[256];
     int present = 0, one = 0;
-    for (size_t i = 0; i < p->n_labeled; i++)
-        count[set->label[p->labeled[i]]]++;
+    for (size_t i = 0; i < p->n_taught; i++)
+        count[set->label[p->taught[i]]]++;
     for (int c = 0; c < set->n_classes; c++)
         if (count[c] > 0) {
             present++;
@@ -69,7 +74,7 @@ static bool check_classes(const struct trainer_pools *p, const struct imageset *
             e, ERR_INPUT,
             "%s: all %zu labelled training items are \"%s\"; a model needs labels of at least two classes: "
             "label some of another one or choose another cut",
-            set->source, p->n_labeled, class_name(set, one, number));
+            set->source, p->n_taught, class_name(set, one, number));
     for (int c = 0; c < set->n_classes; c++)
         if (count[c] == 0) {
             snprintf(sentence, sizeof sentence,
@@ -91,6 +96,10 @@ static bool hold_out(struct trainer_pools *p, const struct imageset *set, const 
     if (!p->calibration) {
         free(perm);
         return false;
+    }
+    if (p->n_labeled == 0) {
+        free(perm);
+        return true;
     }
     for (size_t i = 0; i < p->n_labeled; i++)
         count[set->label[p->labeled[i]]]++;
@@ -115,6 +124,45 @@ static bool hold_out(struct trainer_pools *p, const struct imageset *set, const 
         }
     }
     free(perm);
+    return true;
+}
+
+/* The order in which hold_out() leaves labels, for any number of them. */
+static bool shuffle_source(struct trainer_pools *p, const struct train_config *c, struct err *e)
+{
+    struct rng r;
+    uint32_t *perm = mem_array(p->n_source, sizeof *perm, "the source's items", e);
+    uint32_t *items = perm ? mem_array(p->n_source, sizeof *items, "the source's items", e) : NULL;
+    if (!items) {
+        free(perm);
+        return false;
+    }
+    if (p->n_source > 0) {
+        rng_init(&r, c->seed, RNG_LABELS, UINT64_C(1) << 62);
+        rng_permutation(&r, perm, (uint32_t)p->n_source);
+    }
+    for (size_t i = 0; i < p->n_source; i++)
+        items[i] = p->source[perm[i]];
+    free(perm);
+    free(p->source);
+    p->source = items;
+    return true;
+}
+
+/* Labels of the target and of the source; what a method that does not tell them apart trains on. */
+static bool join(struct trainer_pools *p, struct err *e)
+{
+    p->taught = mem_array(p->n_labeled + p->n_source, sizeof *p->taught, "the labelled items", e);
+    p->fit_all =
+        p->taught ? mem_array(p->n_fit + p->n_source, sizeof *p->fit_all, "the labelled items", e) : NULL;
+    if (!p->fit_all)
+        return false;
+    memcpy(p->taught, p->labeled, p->n_labeled * sizeof *p->taught);
+    memcpy(p->taught + p->n_labeled, p->source, p->n_source * sizeof *p->taught);
+    memcpy(p->fit_all, p->fit, p->n_fit * sizeof *p->fit_all);
+    memcpy(p->fit_all + p->n_fit, p->source, p->n_source * sizeof *p->fit_all);
+    p->n_taught = p->n_labeled + p->n_source;
+    p->n_fit_all = p->n_fit + p->n_source;
     return true;
 }
 
@@ -153,6 +201,20 @@ bool trainer_pools_choose(struct trainer_pools *p, const struct imageset *set, c
                        METHOD_MAX_CLASSES);
     if (!collect(p, set, &candidates, &n_candidates, e))
         goto out;
+    if (c->labels_per_class < 0 && p->n_source == 0) {
+        err_set(e, ERR_USAGE, "%s: no label may be used and there is no source; give one of them",
+                set->source);
+        goto out;
+    }
+    if (c->labels_per_class < 0) {
+        n_candidates = 0;
+    } else if (n_candidates == 0 && c->labels_per_class > 0) {
+        err_set(e, ERR_INPUT,
+                "%s: none of its training items has a label, so none of each class can be drawn; "
+                "let the source teach alone",
+                set->source);
+        goto out;
+    }
     if (c->labels_per_class > 0) {
         if (!imageset_choose_labels(set, candidates, n_candidates, c->labels_per_class, c->seed, &p->labeled,
                                     &p->n_labeled, e))
@@ -163,7 +225,8 @@ bool trainer_pools_choose(struct trainer_pools *p, const struct imageset *set, c
         p->n_labeled = n_candidates;
         candidates = NULL;
     }
-    ok = check_classes(p, set, progress, e) && hold_out(p, set, c, e) && describe(p, set, e);
+    ok = hold_out(p, set, c, e) && shuffle_source(p, c, e) && join(p, e) &&
+         check_classes(p, set, progress, e) && describe(p, set, e);
 out:
     free(candidates);
     if (!ok)
@@ -177,5 +240,8 @@ void trainer_pools_free(struct trainer_pools *p)
     free(p->labeled);
     free(p->fit);
     free(p->calibration);
+    free(p->source);
+    free(p->taught);
+    free(p->fit_all);
     memset(p, 0, sizeof *p);
 }

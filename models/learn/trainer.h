@@ -15,12 +15,16 @@ struct trainer_pools {
     uint32_t *labeled;     /* all chosen labels, the held-out ones included */
     uint32_t *fit;         /* labels that training sees */
     uint32_t *calibration; /* labels held out for the temperature */
-    size_t n_unlabeled, n_labeled, n_fit, n_calibration;
+    uint32_t *source;      /* labelled items of other places */
+    uint32_t *taught;      /* labeled, then source */
+    uint32_t *fit_all;     /* fit, then source */
+    size_t n_unlabeled, n_labeled, n_fit, n_calibration, n_source, n_taught, n_fit_all;
     char digest[65]; /* of ids, labels and splits of the whole set */
 };
 
 struct trainer {
     const struct imageset *set;
+    struct train_config own_config; /* the caller's, and what the data say */
     const struct train_config *config;
     const struct method *method;
     const struct progress *progress;

@@ -500,7 +500,8 @@ static void test_batches(void **state)
     c.balance = true;
     c.batch = 5;
     c.mu = 3;
-    const struct batches_pools pools = {labeled, unlabeled, POOL, POOL};
+    const struct batches_pools pools = {
+        .labeled = labeled, .unlabeled = unlabeled, .n_labeled = POOL, .n_unlabeled = POOL};
     assert_true(batches_create(&b, &set, &c, method_find("fixmatch", &e), &pools, &e));
     assert_int_equal(b.n_rows, 5 + 2 * 15);
     assert_int_equal(b.offset[1], 5);
