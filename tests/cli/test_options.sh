@@ -16,6 +16,7 @@ expect 2 'exclude each other' "$aftermap" train x --steps 5 --budget 5m -o y
 expect 2 'time such as' "$aftermap" train x --budget 5x -o y
 expect 2 '--pre and --post' "$aftermap" tile -o y
 expect 2 'takes 1 or 8' "$aftermap" assess x --model y --tta 3 -o z
+expect 2 'takes fp32 or int8' "$aftermap" assess x --model y --precision fp16 -o z
 expect 2 'writes no files' "$aftermap" evaluate x --truth y --dry-run
 
 # defaults: command line > environment > configuration file

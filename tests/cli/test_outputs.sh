@@ -130,6 +130,19 @@ for model in two four; do
     (cd $map && sha256sum --quiet -c ../sums) || fail "$map/run.json has wrong digests"
 done
 
+# 8-bit inference is a choice, shown, and refused where the CPU has no dot product for it.
+expect 2 'VNNI' env AFTERMAP_KERNELS=baseline "$aftermap" assess event --model two.safetensors -o map_int8 --precision int8 -q
+[ ! -e map_int8/run.json ] || fail 'a refused precision left a map'
+if "$aftermap" assess event --model two.safetensors -o map_int8 --precision int8 --tta 1 -q >/dev/null 2>err.txt; then
+    grep -q '"precision":[[:space:]]*"int8"' map_int8/run.json || fail 'run.json does not say int8'
+    grep -q '"precision":[[:space:]]*"fp32"' map_two/run.json || fail 'run.json does not say fp32'
+    moved=$(paste -d, <(cut -d, -f 1,8 map_two/damage.csv) <(cut -d, -f 1,8 map_int8/damage.csv) |
+        awk -F, 'NR > 1 && ($1 != $3 || $2 - $4 > 0.03 || $4 - $2 > 0.03)' | wc -l)
+    [ "$moved" -eq 0 ] || fail "8-bit inference moved $moved probabilities by more than 0.03"
+else
+    grep -q VNNI err.txt || fail "assess --precision int8: $(cat err.txt)"
+fi
+
 # The map says where the imagery is: at a building of every drawn class the raster holds that class.
 quiet ogr2ogr -f CSV /vsistdout/ map_four/damage.gpkg -dialect SQLite -sql \
     'SELECT ST_X(c) AS x, ST_Y(c) AS y, l FROM (SELECT ST_PointOnSurface(geom) AS c, dmg_level AS l FROM buildings LIMIT 20)'

@@ -189,6 +189,7 @@ static void test_run_json(void **state)
     assert_true(cJSON_GetNumberValue(at(run, "cut", NULL)) == 2 && cJSON_IsTrue(at(run, "binary", NULL)));
     assert_true(cJSON_GetNumberValue(at(run, "settings", "abstain")) == 0.1);
     assert_true(cJSON_GetNumberValue(at(run, "settings", "n_views")) == 1);
+    assert_string_equal(cJSON_GetStringValue(at(run, "settings", "precision")), "fp32");
     assert_true(cJSON_GetNumberValue(at(run, "model", "n_labeled")) == 8);
     assert_string_equal(cJSON_GetStringValue(cJSON_GetArrayItem(at(run, "inputs", "pre"), 0)),
                         fx_path("pre.tif"));

@@ -242,6 +242,41 @@ static void test_prediction(void **state)
     check_prediction(good, 1, 8);
 }
 
+/* Two precisions of one model: near, not equal, and told apart. */
+static void test_quantized(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct model *m = load(good);
+    float exact[N * CLASSES], got[N * CLASSES], again[N * CLASSES];
+    int n_moved = 0;
+    struct predictor *p = predictor_create(m, N, 8, &e);
+    assert_non_null(p);
+    predictor_run(p, set.px, N, exact, NULL);
+    assert_string_equal(predictor_precision(p), "fp32");
+    if (!predictor_quantize(p, set.px, N,
+                            &e)) { /* this CPU cannot: said in a sentence, and nothing changed */
+        assert_int_equal(e.code, ERR_USAGE);
+        assert_non_null(strstr(e.msg, "VNNI"));
+        predictor_run(p, set.px, N, got, NULL);
+        assert_memory_equal(got, exact, sizeof got);
+    } else {
+        assert_string_equal(predictor_precision(p), "int8");
+        predictor_run(p, set.px, N, got, NULL);
+        for (int from = 0; from < N; from += 7)
+            predictor_run(p, set.px + from * IMAGE, N - from < 7 ? N - from : 7, again + from * CLASSES,
+                          NULL);
+        for (int i = 0; i < N * CLASSES; i++) {
+            assert_near(got[i], exact[i], 0.02);
+            assert_near(again[i], got[i], 1e-6); /* the stem's sums, not the 8-bit part, may see the batch */
+            n_moved += got[i] != exact[i];
+        }
+        assert_true(n_moved > 0);
+    }
+    predictor_free(p);
+    model_free(m);
+}
+
 static void test_trivial_beside_it(void **state)
 {
     (void)state;
@@ -427,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_description),
         cmocka_unit_test(test_prediction),
+        cmocka_unit_test(test_quantized),
         cmocka_unit_test(test_trivial_beside_it),
         cmocka_unit_test(test_stripped_and_tempered),
         cmocka_unit_test(test_refuses_damaged_models),
