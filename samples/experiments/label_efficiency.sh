@@ -11,6 +11,7 @@
 #   --draws 5          label draws: seeds 1 to N
 #   --steps 300        steps of every run
 #   --ceiling-draws 1  seeds of the ceiling
+#   --resplit          with rasters: tile anew for each draw with --split-seed N, so that the spread also shows the choice of test blocks
 #   --train 'OPTIONS'  more options for every `aftermap train`, e.g. '--preset lite3'
 #   -o DIR             results (default ./label_efficiency); a run whose result is there already is not repeated
 #   -b FILE            the aftermap program (default: the one in build/, else on the path)
@@ -21,12 +22,17 @@ die() {
     exit 2
 }
 
-cut=2 labels=10 draws=5 steps=300 ceiling=1 out=label_efficiency more=()
+cut=2 labels=10 draws=5 steps=300 ceiling=1 resplit='' out=label_efficiency more=()
 aftermap=$(dirname "$0")/../../build/aftermap
 [ -x "$aftermap" ] || aftermap=aftermap
 while [ $# -gt 0 ]; do
     case $1 in
     --cut | --labels | --draws | --steps | --ceiling-draws | --train | -o | -b) [ $# -gt 1 ] || die "$1 wants a value" ;;
+    --resplit)
+        resplit=1
+        shift
+        continue
+        ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
         exit 0
@@ -50,20 +56,30 @@ done
 command -v jq >/dev/null || die "needs jq: apt-get install jq"
 mkdir -p "$out"
 
-if [ $# -eq 1 ]; then
-    event=$1
-else
-    event=$out/event
-    [ -f "$event/event.json" ] || "$aftermap" tile --pre "$1" --post "$2" --footprints "$3" "${@:4}" -o "$event" >&2
-fi
-[ -f "$event/event.json" ] || die "$event: no event folder (it has no event.json)"
+[ -z "$resplit" ] || [ $# -ge 3 ] || die "--resplit needs pre, post and footprints"
+sources=("$@")
+
+# event_of SEED: the event folder a draw works on; made when it is not there
+event_of() {
+    local event=$out/event${resplit:+-$1} options=()
+    if [ ${#sources[@]} -eq 1 ]; then
+        event=${sources[0]}
+        [ -f "$event/event.json" ] || die "$event: no event folder (it has no event.json)"
+    elif [ ! -f "$event/event.json" ]; then
+        [ -z "$resplit" ] || options=(--split-seed "$1")
+        "$aftermap" tile --pre "${sources[0]}" --post "${sources[1]}" --footprints "${sources[2]}" "${sources[@]:3}" \
+            "${options[@]}" -o "$event" >&2
+    fi
+    echo "$event"
+}
 
 # one METHOD LABELS SEED: trains and scores unless the score is there. LABELS: a number per class, or all.
 one() {
-    local method=$1 count=$2 seed=$3 name model options=()
+    local method=$1 count=$2 seed=$3 name model event options=()
     name=$method.labels-$count.cut-$cut.steps-$steps.seed-$seed
     [ ! -s "$out/$name.json" ] || return 0
     model=$out/$name.safetensors
+    event=$(event_of "$seed")
     [ "$count" = all ] || options=(--labels-per-class "$count")
     echo "-- $name" >&2
     "$aftermap" train "$event" --method "$method" "${options[@]}" --cut "$cut" --seed "$seed" --steps "$steps" "${more[@]}" \

@@ -77,8 +77,8 @@ float damage_strewn(const struct scene *s, float x, float y)
     float far =
         noise_step(0.52f, 0.66f,
                    noise_octaves(x / 130, y / 130, 2, s->salt[SALT_STREWN] + 1)); /* fallen out of the sky */
-    wind = fmaxf(wind, 0.3f * far);
-    return noise_clamp(noise_step(0.02f, 0.45f, wind) * (0.06f + 1.4f * noise_step(0.30f, 0.80f, patch)));
+    wind = fmaxf(wind, 0.2f * far);
+    return noise_clamp(noise_step(0.08f, 0.55f, wind) * (0.06f + 1.4f * noise_step(0.30f, 0.80f, patch)));
 }
 
 float damage_fire(const struct scene *s, float x, float y)
@@ -92,10 +92,10 @@ float damage_fire(const struct scene *s, float x, float y)
 
 static uint8_t grade_wind(struct rng *r, float wind)
 {
-    float luck = 0.31f * (float)rng_normal(r);
-    if (rng_below(r, 100) < 18)
+    float luck = 0.20f * (float)rng_normal(r);
+    if (rng_below(r, 100) < 10)
         return LEVEL_NONE; /* spared */
-    if (rng_below(r, 1000) < 90)
+    if (rng_below(r, 1000) < 50)
         return (uint8_t)(1 + rng_below(r, 3)); /* a gust or a falling tree, anywhere */
     float at = wind + luck;
     return at < 0.38f ? LEVEL_NONE : at < 0.52f ? LEVEL_MINOR : at < 0.76f ? LEVEL_MAJOR : LEVEL_DESTROYED;
