@@ -5,6 +5,7 @@
 #include "app/model_meta.h"
 #include "geo/event.h"
 #include "models/base/file.h"
+#include "models/base/mem.h"
 #include "models/learn/train.h"
 
 #include <stdio.h>
@@ -31,14 +32,31 @@ enum {
     KEY_NO_CUTOUT,
     KEY_NO_FOOTPRINT,
     KEY_TEST_SHARE,
-    KEY_MAX_ITEMS
+    KEY_MAX_ITEMS,
+    KEY_SOURCE,
+    KEY_AUGMENT,
+    KEY_GUESSES,
+    KEY_SHARPEN,
+    KEY_MIXUP,
+    KEY_RAMP,
+    KEY_ROTATION,
+    KEY_ALIGN,
+    KEY_WITHOUT /* below 32: above, argp would make letters of them */
 };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "What to learn", 1},
     {"method", KEY_METHOD, "NAME", 0,
-     "supervised, pseudolabel, pimodel, meanteacher, vat, uda, mixmatch or fixmatch (the default)", 1},
-    {"labels-per-class", KEY_LABELS, "N", 0, "Use N labels of each class, drawn by --seed (default: all)", 1},
+     "supervised, pseudolabel, pimodel, meanteacher, vat, uda, mixmatch, remixmatch, fixmatch (the default) "
+     "or adamatch",
+     1},
+    {"labels-per-class", KEY_LABELS, "N", 0,
+     "Use N labels of each class, drawn by --seed (default: all); 0 uses none, a source has to teach", 1},
+    {"source", KEY_SOURCE, "EVENT|SET", 0,
+     "Learn from the labels of another event or image set, too; may be repeated. adamatch carries them over; "
+     "other "
+     "methods take them for labels of the target",
+     1},
     {"cut", KEY_CUT, "LEVEL", 0,
      "Damaged means this level or worse: 1 minor, 2 major, 3 destroyed; 0 learns the four grades (default 2)",
      1},
@@ -60,6 +78,20 @@ static const struct argp_option options[] = {
     {"weight-decay", KEY_DECAY, "WD", 0, "Weight decay of kernels", 3},
     {"ema", KEY_EMA, "D", 0, "Decay of the moving average of the weights", 3},
     {"balance", KEY_BALANCE, "YES|NO", 0, "Draw labelled batches class-balanced", 3},
+    {"augment", KEY_AUGMENT, "rand|cta", 0,
+     "Strong views by RandAugment, or by CTAugment, which learns from the labels", 3},
+    {"guesses", KEY_GUESSES, "K", 0, "mixmatch, remixmatch: views of an unlabelled image", 3},
+    {"sharpen", KEY_SHARPEN, "T", 0, "mixmatch, remixmatch, uda: temperature of guesses", 3},
+    {"mixup", KEY_MIXUP, "ALPHA", 0, "mixmatch, remixmatch: how evenly images are mixed; 0 mixes none", 3},
+    {"ramp", KEY_RAMP, "SHARE", 0, "Share of the run over which the unlabelled weight rises", 3},
+    {"rotation", KEY_ROTATION, "W", 0, "remixmatch: weight of telling how an image was turned", 3},
+    {"align", KEY_ALIGN, "TO", 0,
+     "remixmatch, adamatch: push guesses to the classes' shares: off (events), labels (plain images: as "
+     "published), "
+     "sample (this run's labels are a random sample of the area), or the share of damage, such as 0.02",
+     3},
+    {"without", KEY_WITHOUT, "WHAT", 0, "adamatch: leave out interpolation or relative-tau; may be repeated",
+     3},
     {"no-mirror", KEY_NO_MIRROR, NULL, 0, "Plain images: no mirror images (digits)", 3},
     {"no-cutout", KEY_NO_CUTOUT, NULL, 0, "Strong views without cutout", 3},
     {"no-footprint", KEY_NO_FOOTPRINT, NULL, 0, "Events: do not show the network the building's outline", 3},
@@ -74,7 +106,8 @@ struct train_cmd {
     int cut;
     double test_share;
     size_t max_items;
-    bool resume, no_footprint;
+    bool resume, no_footprint, no_interpolation, no_relative_tau;
+    struct string_list sources;
 };
 
 static void train_cmd_defaults(void *options_)
@@ -89,6 +122,60 @@ static void train_cmd_defaults(void *options_)
 static bool given(const struct train_cmd *c, int key)
 {
     return c->given & 1u << key;
+}
+
+static void parse_align(const char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    static const char *const words[] = {
+        [METHOD_ALIGN_OFF] = "off", [METHOD_ALIGN_LABELS] = "labels", [METHOD_ALIGN_SAMPLE] = "sample"};
+    for (int i = 0; i < (int)(sizeof words / sizeof *words); i++)
+        if (words[i] && strcmp(arg, words[i]) == 0) {
+            c->set.align = i;
+            return;
+        }
+    c->set.align = METHOD_ALIGN_PRIOR;
+    c->set.prior = parse_real(state, "--align (off, labels, sample or a share)", arg, 1e-6, 1 - 1e-6);
+}
+
+/* Settings that only some methods take; train_run() refuses the others'. */
+static error_t parse_special(int key, char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    switch (key) {
+    case KEY_AUGMENT:
+        if (strcmp(arg, "rand") != 0 && strcmp(arg, "cta") != 0)
+            argp_error(state, "--augment takes rand or cta, not '%s'", arg);
+        c->set.cta = *arg == 'c';
+        break;
+    case KEY_GUESSES:
+        c->set.n_guesses = (int)parse_int(state, "--guesses", arg, 1, 12);
+        break;
+    case KEY_SHARPEN:
+        c->set.sharpen = parse_real(state, "--sharpen", arg, 1e-3, 100);
+        break;
+    case KEY_MIXUP:
+        c->set.mixup = parse_real(state, "--mixup", arg, 0, 100);
+        break;
+    case KEY_RAMP:
+        c->set.ramp = parse_real(state, "--ramp", arg, 0, 1);
+        break;
+    case KEY_ROTATION:
+        c->set.lambda_rotation = parse_real(state, "--rotation", arg, 0, 1000);
+        break;
+    case KEY_ALIGN:
+        parse_align(arg, state, c);
+        break;
+    case KEY_WITHOUT:
+        if (strcmp(arg, "interpolation") == 0)
+            c->no_interpolation = true;
+        else if (strcmp(arg, "relative-tau") == 0)
+            c->no_relative_tau = true;
+        else
+            argp_error(state, "--without takes interpolation or relative-tau, not '%s'", arg);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
 }
 
 static error_t parse_setting(int key, char *arg, struct argp_state *state, struct train_cmd *c)
@@ -127,7 +214,7 @@ static error_t parse_setting(int key, char *arg, struct argp_state *state, struc
     case KEY_NO_CUTOUT:
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_special(key, arg, state, c);
     }
     return 0;
 }
@@ -148,6 +235,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "name an event folder, cifar10:FILE, idx:IMAGES,LABELS or folder:DIR");
         if (!c->out)
             argp_error(state, "name the model file with -o MODEL.safetensors");
+        if (given(c, KEY_LABELS) && c->set.labels_per_class < 0 && c->sources.n == 0)
+            argp_error(state, "without a label and without --source there is nothing to learn from");
+        if (given(c, KEY_WITHOUT) && strcmp(c->method, "adamatch") != 0)
+            argp_error(state, "--without names parts of adamatch; %s has none of them", c->method);
         if (given(c, KEY_STEPS) && given(c, KEY_BUDGET))
             argp_error(state, "--steps and --budget exclude each other");
         break;
@@ -155,7 +246,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         c->method = arg;
         break;
     case KEY_LABELS:
-        c->set.labels_per_class = (int)parse_int(state, "--labels-per-class", arg, 1, 1000000);
+        c->set.labels_per_class = (int)parse_int(state, "--labels-per-class", arg, 0, 1000000);
+        if (c->set.labels_per_class == 0)
+            c->set.labels_per_class = -1;
+        break;
+    case KEY_SOURCE:
+        list_add(&c->sources, arg);
         break;
     case KEY_CUT:
         c->cut = (int)parse_int(state, "--cut", arg, 0, 3);
@@ -215,6 +311,26 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
         t->optim.ema_decay = c->set.optim.ema_decay;
     if (given(c, KEY_BALANCE))
         t->balance = c->set.balance;
+    if (given(c, KEY_AUGMENT))
+        t->cta = c->set.cta;
+    if (given(c, KEY_GUESSES))
+        t->n_guesses = c->set.n_guesses;
+    if (given(c, KEY_SHARPEN))
+        t->sharpen = c->set.sharpen;
+    if (given(c, KEY_MIXUP))
+        t->mixup = c->set.mixup;
+    if (given(c, KEY_RAMP))
+        t->ramp = c->set.ramp;
+    if (given(c, KEY_ROTATION))
+        t->lambda_rotation = c->set.lambda_rotation;
+    if (given(c, KEY_ALIGN)) {
+        t->align = c->set.align;
+        t->prior = c->set.prior;
+    }
+    if (c->no_interpolation)
+        t->interpolate = 0;
+    if (c->no_relative_tau)
+        t->relative_tau = 0;
     if (given(c, KEY_NO_MIRROR))
         t->mirror = false;
     if (given(c, KEY_NO_CUTOUT))
@@ -222,19 +338,73 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
     return true;
 }
 
-static bool load_plain(const struct train_cmd *c, const struct common *common, struct imageset *set,
-                       const struct progress *progress, struct err *e)
+static bool load_plain(const struct train_cmd *c, const char *data, const struct common *common,
+                       struct imageset *set, const struct progress *progress, struct err *e)
 {
-    if (strncmp(c->data, "folder:", 7) == 0)
-        return event_load_folder(set, c->data + 7, c->test_share, common->seed, progress, e);
-    return imageset_open(set, c->data, c->test_share, common->seed, e);
+    if (strncmp(data, "folder:", 7) == 0)
+        return event_load_folder(set, data + 7, c->test_share, common->seed, progress, e);
+    return imageset_open(set, data, c->test_share, common->seed, e);
+}
+
+static bool load_source(const struct train_cmd *c, const char *data, const struct common *common,
+                        struct imageset *set, const struct progress *progress, struct err *e)
+{
+    if (imageset_is_spec(data))
+        return load_plain(c, data, common, set, progress, e);
+    struct event *ev = event_open(data, e);
+    bool ok = ev && event_load_imageset(ev, c->cut, 1, common->seed, set, progress, e);
+    event_close(ev);
+    return ok;
+}
+
+/* What the model remembers: of the target, then of the sources. */
+struct facts {
+    struct checkpoint_meta pair[10];
+    int n;
+    char *sources; /* names, separated by commas */
+    char sources_digest[65];
+};
+
+/* Joins every --source to the set; the model remembers their names and one digest of all of theirs. */
+static bool add_sources(const struct train_cmd *c, const struct common *common, struct imageset *set,
+                        struct facts *m, const struct progress *progress, struct err *e)
+{
+    size_t length = 1;
+    if (c->sources.n == 0)
+        return true;
+    for (int i = 0; i < c->sources.n; i++)
+        length += strlen(file_base(c->sources.item[i])) + 1;
+    m->sources = mem_array(length, 1, "the sources' names", e);
+    char *digests = m->sources ? mem_array((size_t)c->sources.n, 64, "the sources' digests", e) : NULL;
+    bool ok = digests;
+    for (int i = 0, at = 0; ok && i < c->sources.n; i++) {
+        struct imageset source = {0};
+        at += snprintf(m->sources + at, length - (size_t)at, "%s%s", i ? "," : "",
+                       file_base(c->sources.item[i]));
+        ok = load_source(c, c->sources.item[i], common, &source, progress, e);
+        if (ok && c->no_footprint)
+            source.layout.use_footprint = false;
+        ok = ok && train_add_source(set, &source, e);
+        memcpy(digests + (size_t)i * 64, source.digest, 64);
+        imageset_free(&source);
+    }
+    if (ok) {
+        file_sha256_buffer(digests, (size_t)c->sources.n * 64, m->sources_digest);
+        m->pair[m->n++] = (struct checkpoint_meta){"sources", m->sources};
+        m->pair[m->n++] = (struct checkpoint_meta){"sources.digest", m->sources_digest};
+    }
+    free(digests);
+    return ok;
 }
 
 static bool report(const struct train_cmd *c, const struct common *common, const struct train_report *r,
                    struct err *e)
 {
-    console_say("%lld steps in %.0f s on %zu labelled and %zu unlabelled images; loss %.4f",
-                (long long)r->steps, r->seconds, r->n_labeled, r->n_unlabeled, r->final_loss);
+    char source[64] = "";
+    if (r->n_source > 0)
+        snprintf(source, sizeof source, ", %zu of other places", r->n_source);
+    console_say("%lld steps in %.0f s on %zu labelled and %zu unlabelled images%s; loss %.4f",
+                (long long)r->steps, r->seconds, r->n_labeled, r->n_unlabeled, source, r->final_loss);
     if (!common->json) {
         puts(c->out);
         return flush_stdout(e);
@@ -246,6 +416,8 @@ static bool report(const struct train_cmd *c, const struct common *common, const
     cJSON_AddNumberToObject(j, "seconds", r->seconds);
     cJSON_AddNumberToObject(j, "labeled", (double)r->n_labeled);
     cJSON_AddNumberToObject(j, "unlabeled", (double)r->n_unlabeled);
+    if (r->n_source > 0)
+        cJSON_AddNumberToObject(j, "source", (double)r->n_source);
     cJSON_AddNumberToObject(j, "loss", r->final_loss);
     cJSON_AddNumberToObject(j, "temperature", r->temperature);
     cJSON_AddBoolToObject(j, "calibrated", r->calibrated);
@@ -259,6 +431,7 @@ static bool run(void *options_, const struct common *common, const struct progre
     struct train_config t = {0};
     struct train_report r = {0};
     struct model_meta meta = {0};
+    struct facts facts = {0};
     char test_share[32];
     struct event *ev = NULL;
     bool plain = imageset_is_spec(c->data), ok = false;
@@ -270,7 +443,7 @@ static bool run(void *options_, const struct common *common, const struct progre
                        "%s exists already; add --resume to go on with it or --overwrite to replace it",
                        c->out);
     if (plain) {
-        ok = load_plain(c, common, &set, progress, e);
+        ok = load_plain(c, c->data, common, &set, progress, e);
         snprintf(test_share, sizeof test_share, "%.17g", c->test_share); /* evaluate splits likewise */
         meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", test_share};
     } else {
@@ -280,12 +453,16 @@ static bool run(void *options_, const struct common *common, const struct progre
     }
     if (ok && c->no_footprint)
         set.layout.use_footprint = false;
+    memcpy(facts.pair, meta.pair, (size_t)meta.n * sizeof *meta.pair);
+    facts.n = meta.n;
+    ok = ok && add_sources(c, common, &set, &facts, progress, e);
     if (ok && common->dry_run)
         console_say("dry run: %zu images of %d classes, method %s; nothing was trained", set.n, set.n_classes,
                     c->method);
     else
-        ok = ok && train_run(&set, &t, c->out, c->resume, meta.pair, meta.n, progress, &r, e) &&
+        ok = ok && train_run(&set, &t, c->out, c->resume, facts.pair, facts.n, progress, &r, e) &&
              report(c, common, &r, e);
+    free(facts.sources);
     model_meta_free(&meta);
     event_close(ev);
     imageset_free(&set);
@@ -303,11 +480,17 @@ const struct command command_train = {
         "fixmatch (Sohn et al. 2020) also learns from chips without a label: a confident guess on a lightly "
         "changed view is the "
         "target for a strongly changed one. mixmatch (Berthelot et al. 2019) averages guesses over several "
-        "views and mixes them with the labelled chips. pseudolabel, pimodel, meanteacher, vat and uda are "
+        "views and mixes them with the labelled chips; remixmatch (2020) adds strong views, learnt "
+        "augmentation and "
+        "alignment. adamatch (Berthelot et al. 2022) carries the labels of past events (--source) over to "
+        "this one, "
+        "with or without labels of its own. pseudolabel, pimodel, meanteacher, vat and uda are "
         "the "
         "baselines of these papers. supervised uses the labelled chips alone.\n\n"
         "Interrupting writes a checkpoint; --resume goes on and ends in the same bits as an unbroken run.\n\n"
-        "Example: aftermap train event --labels-per-class 10 --budget 5m -o model.safetensors",
+        "Examples: aftermap train event --labels-per-class 10 --budget 5m -o model.safetensors\n"
+        "aftermap train event --method adamatch --source past-event --labels-per-class 0 -o "
+        "model.safetensors",
     .options = options,
     .parse = parse,
     .options_size = sizeof(struct train_cmd),
