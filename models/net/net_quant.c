@@ -194,17 +194,23 @@ static void widen(struct quant_tensor *t, const float *raw, size_t n_pixels, int
     float low = t->low, high = t->high;
 #pragma omp parallel for schedule(static) reduction(min : low) reduction(max : high)
     for (int first = 0; first < c; first += CHANNELS) {
-        float least[CHANNELS] = {0}, most[CHANNELS] = {0};
+        float least[CHANNELS] = {0}, most[CHANNELS] = {0}, factor[CHANNELS], offset[CHANNELS];
         double sum[CHANNELS] = {0};
-        for (size_t p = 0; p < n_pixels; p++)
+        const float slope = scale ? CONV_LRELU_SLOPE : 1.0f;
+        for (int k = 0; k < CHANNELS; k++) {
+            factor[k] = scale ? scale[first + k] : 1.0f;
+            offset[k] = scale ? shift[first + k] : 0.0f;
+        }
+        for (size_t p = 0; p < n_pixels; p++) {
+            const float *in = raw + p * c + first;
+#pragma omp simd
             for (int k = 0; k < CHANNELS; k++) {
-                float v = raw[p * c + first + k];
-                if (scale)
-                    v = leaky(scale[first + k] * v + shift[first + k]);
+                float z = factor[k] * in[k] + offset[k], low_z = slope * z, v = z > low_z ? z : low_z;
                 least[k] = v < least[k] ? v : least[k];
                 most[k] = v > most[k] ? v : most[k];
                 sum[k] += (double)v;
             }
+        }
         for (int k = 0; k < CHANNELS; k++) {
             low = least[k] < low ? least[k] : low;
             high = most[k] > high ? most[k] : high;
