@@ -20,7 +20,8 @@ enum {
     PANEL = 32,
     WIDE = PANEL / VW, /* vectors of a full panel */
     THIN = 16 / VW,    /* vectors of a half one */
-    PIXELS_WIDE = VW == 16 ? 8 : 2,
+    PIXELS_WIDE = VW == 16 ? 8 : 4,
+    PARTS = VW == 16 ? 1 : 2, /* a full panel's sum in so many runs: 16 registers hold no more */
     PIXELS_THIN = VW == 16 ? 16 : 4,
     PIXELS_MAX = 16
 };
@@ -85,7 +86,8 @@ struct run {
     const int8_t *panel;
 };
 
-INLINE void sum_tile(const struct run *r, const size_t step, int *out, const int pixels, const int vectors)
+INLINE void sum_tile(const struct run *r, const size_t step, const int width, int *out, const int pixels,
+                     const int vectors)
 {
     vi sum[PIXELS_MAX][WIDE];
     const int8_t *panel = r->panel;
@@ -102,7 +104,7 @@ INLINE void sum_tile(const struct run *r, const size_t step, int *out, const int
                 UNROLL for (int v = 0; v < vectors; v++) sum[p][v] = dot4(sum[p][v], bytes, w[v]);
             }
             in += 4;
-            panel += vectors * VW * 4;
+            panel += width * 4;
         }
     }
     UNROLL for (int p = 0; p < pixels; p++) UNROLL for (int v = 0; v < vectors; v++) *
@@ -110,45 +112,50 @@ INLINE void sum_tile(const struct run *r, const size_t step, int *out, const int
 }
 
 /* Constant steps give the pixels' addresses to the instruction instead of to registers. */
-INLINE void sum_steps(const struct run *r, size_t step, int *out, const int pixels, const int vectors)
+INLINE void sum_steps(const struct run *r, size_t step, const int width, int *out, const int pixels,
+                      const int vectors)
 {
     switch (step) {
     case 16:
-        sum_tile(r, 16, out, pixels, vectors);
+        sum_tile(r, 16, width, out, pixels, vectors);
         break;
     case 32:
-        sum_tile(r, 32, out, pixels, vectors);
+        sum_tile(r, 32, width, out, pixels, vectors);
         break;
     case 64:
-        sum_tile(r, 64, out, pixels, vectors);
+        sum_tile(r, 64, width, out, pixels, vectors);
         break;
     case 128:
-        sum_tile(r, 128, out, pixels, vectors);
+        sum_tile(r, 128, width, out, pixels, vectors);
         break;
     case 256:
-        sum_tile(r, 256, out, pixels, vectors);
+        sum_tile(r, 256, width, out, pixels, vectors);
         break;
     default:
-        sum_tile(r, step, out, pixels, vectors);
+        sum_tile(r, step, width, out, pixels, vectors);
     }
 }
 
 static __attribute__((noinline)) void sum_wide(const struct run *r, size_t step, int *out)
 {
-    sum_steps(r, step, out, PIXELS_WIDE, WIDE);
+    struct run part = *r;
+    for (int i = 0; i < PARTS; i++) {
+        sum_steps(&part, step, PANEL, out + i * PANEL / PARTS, PIXELS_WIDE, WIDE / PARTS);
+        part.panel += 4 * PANEL / PARTS;
+    }
 }
 
 static __attribute__((noinline)) void sum_thin(const struct run *r, size_t step, int *out)
 {
-    sum_steps(r, step, out, PIXELS_THIN, THIN);
+    sum_steps(r, step, PANEL / 2, out, PIXELS_THIN, THIN);
 }
 
 static __attribute__((noinline)) void sum_one(const struct run *r, int *out, int vectors)
 {
     if (vectors == WIDE)
-        sum_tile(r, 0, out, 1, WIDE);
+        sum_tile(r, 0, PANEL, out, 1, WIDE);
     else
-        sum_tile(r, 0, out, 1, THIN);
+        sum_tile(r, 0, PANEL / 2, out, 1, THIN);
 }
 
 /* ---- the epilogue */
