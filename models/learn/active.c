@@ -300,7 +300,7 @@ bool active_spread(const double *x, const double *y, size_t n, size_t k, uint64_
 {
     struct rng r;
     assert(k <= n && n <= UINT32_MAX);
-    double *near = mem_array(n, sizeof *near, "the first labels", e);
+    double *near = mem_array(n, sizeof *near, "the first labels", e); /* squared distance to the chosen */
     uint32_t *perm = near ? mem_array(n, sizeof *perm, "the first labels", e) : NULL;
     bool ok = perm;
     if (ok) {
@@ -318,8 +318,10 @@ bool active_spread(const double *x, const double *y, size_t n, size_t k, uint64_
         perm[best] = perm[c];
         perm[c] = at;
         out[c] = at;
-        for (size_t i = 0; i < n && x; i++)
-            near[i] = fmin(near[i], hypot(x[i] - x[at], y[i] - y[at]));
+        for (size_t i = 0; i < n && x; i++) {
+            const double dx = x[i] - x[at], dy = y[i] - y[at], far = dx * dx + dy * dy;
+            near[i] = far < near[i] ? far : near[i];
+        }
     }
     free(near);
     free(perm);
