@@ -41,6 +41,8 @@ enum {
     KEY_RAMP,
     KEY_ROTATION,
     KEY_ALIGN,
+    KEY_TRANSDUCTIVE,
+    KEY_TEACHER,
     KEY_WITHOUT /* below 32: above, argp would make letters of them */
 };
 
@@ -61,6 +63,11 @@ static const struct argp_option options[] = {
      "Damaged means this level or worse: 1 minor, 2 major, 3 destroyed; 0 learns the four grades (default 2)",
      1},
     {"test-share", KEY_TEST_SHARE, "SHARE", 0, "Plain image sets: share held out for testing (default 0.2)",
+     1},
+    {"transductive", KEY_TRANSDUCTIVE, NULL, 0,
+     "Learn from the images, never the labels, of the held-out blocks as well: for the best map of this very "
+     "event; "
+     "figures on those blocks then say nothing about new ground",
      1},
     {"max-items", KEY_MAX_ITEMS, "N", 0, "Events: hold at most N unlabelled chips in memory (default 20000)",
      1},
@@ -86,12 +93,17 @@ static const struct argp_option options[] = {
     {"ramp", KEY_RAMP, "SHARE", 0, "Share of the run over which the unlabelled weight rises", 3},
     {"rotation", KEY_ROTATION, "W", 0, "remixmatch: weight of telling how an image was turned", 3},
     {"align", KEY_ALIGN, "TO", 0,
-     "remixmatch, adamatch: push guesses to the classes' shares: off (events), labels (plain images: as "
-     "published), "
-     "sample (this run's labels are a random sample of the area), or the share of damage, such as 0.02",
+     "remixmatch, adamatch, fixmatch: push guesses to shares of classes: off, labels (as published), sample "
+     "(this "
+     "run's labels are a random sample of the area) or the share of damage, such as 0.02. Events start with "
+     "off",
      3},
-    {"without", KEY_WITHOUT, "WHAT", 0, "adamatch: leave out interpolation or relative-tau; may be repeated",
+    {"teacher", KEY_TEACHER, "WHO", 0,
+     "fixmatch: who guesses: self, ema (the averaged weights on the batch) or ema-eval (on running "
+     "statistics)",
      3},
+    {"without", KEY_WITHOUT, "WHAT", 0,
+     "Leave out a part; may be repeated. adamatch: interpolation, relative-tau; fixmatch: strong (views)", 3},
     {"no-mirror", KEY_NO_MIRROR, NULL, 0, "Plain images: no mirror images (digits)", 3},
     {"no-cutout", KEY_NO_CUTOUT, NULL, 0, "Strong views without cutout", 3},
     {"no-footprint", KEY_NO_FOOTPRINT, NULL, 0, "Events: do not show the network the building's outline", 3},
@@ -106,7 +118,7 @@ struct train_cmd {
     int cut;
     double test_share;
     size_t max_items;
-    bool resume, no_footprint, no_interpolation, no_relative_tau;
+    bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong;
     struct string_list sources;
 };
 
@@ -137,6 +149,18 @@ static void parse_align(const char *arg, struct argp_state *state, struct train_
     c->set.prior = parse_real(state, "--align (off, labels, sample or a share)", arg, 1e-6, 1 - 1e-6);
 }
 
+static void parse_teacher(const char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    static const char *const words[] = {
+        [METHOD_TEACHER_SELF] = "self", [METHOD_TEACHER_EMA] = "ema", [METHOD_TEACHER_EMA_EVAL] = "ema-eval"};
+    for (int i = 0; i < (int)(sizeof words / sizeof *words); i++)
+        if (strcmp(arg, words[i]) == 0) {
+            c->set.teacher = i;
+            return;
+        }
+    argp_error(state, "--teacher takes self, ema or ema-eval, not '%s'", arg);
+}
+
 /* Settings that only some methods take; train_run() refuses the others'. */
 static error_t parse_special(int key, char *arg, struct argp_state *state, struct train_cmd *c)
 {
@@ -164,13 +188,18 @@ static error_t parse_special(int key, char *arg, struct argp_state *state, struc
     case KEY_ALIGN:
         parse_align(arg, state, c);
         break;
+    case KEY_TEACHER:
+        parse_teacher(arg, state, c);
+        break;
     case KEY_WITHOUT:
         if (strcmp(arg, "interpolation") == 0)
             c->no_interpolation = true;
         else if (strcmp(arg, "relative-tau") == 0)
             c->no_relative_tau = true;
+        else if (strcmp(arg, "strong") == 0)
+            c->no_strong = true;
         else
-            argp_error(state, "--without takes interpolation or relative-tau, not '%s'", arg);
+            argp_error(state, "--without takes interpolation, relative-tau or strong, not '%s'", arg);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -237,8 +266,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "name the model file with -o MODEL.safetensors");
         if (given(c, KEY_LABELS) && c->set.labels_per_class < 0 && c->sources.n == 0)
             argp_error(state, "without a label and without --source there is nothing to learn from");
-        if (given(c, KEY_WITHOUT) && strcmp(c->method, "adamatch") != 0)
-            argp_error(state, "--without names parts of adamatch; %s has none of them", c->method);
+        if ((c->no_interpolation || c->no_relative_tau) && strcmp(c->method, "adamatch") != 0)
+            argp_error(state, "interpolation and relative-tau are parts of adamatch, not of %s", c->method);
         if (given(c, KEY_STEPS) && given(c, KEY_BUDGET))
             argp_error(state, "--steps and --budget exclude each other");
         break;
@@ -270,6 +299,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_RESUME:
         c->resume = true;
+        break;
+    case KEY_TRANSDUCTIVE:
+        c->set.transductive = true;
         break;
     case KEY_NO_FOOTPRINT:
         c->no_footprint = true;
@@ -327,6 +359,10 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
         t->align = c->set.align;
         t->prior = c->set.prior;
     }
+    if (given(c, KEY_TEACHER))
+        t->teacher = c->set.teacher;
+    if (c->no_strong)
+        t->weak_only = 1;
     if (c->no_interpolation)
         t->interpolate = 0;
     if (c->no_relative_tau)
@@ -335,6 +371,7 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
         t->mirror = false;
     if (given(c, KEY_NO_CUTOUT))
         t->cutout = false;
+    t->transductive = c->set.transductive;
     return true;
 }
 

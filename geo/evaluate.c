@@ -221,6 +221,17 @@ static bool run_chips(struct evaluation *v, bool predict)
 
 /* ---- a model on an event */
 
+/* A model that saw the held-out blocks' images says nothing about ground it has not seen. */
+static void say_if_transductive(const struct model *m, const struct progress *p)
+{
+    const char *config = m ? model_meta(m, "train.config") : NULL;
+    if (config && strstr(config, "\"transductive\":true")) /* written by cJSON without spaces */
+        progress_warn(
+            p,
+            "the model is transductive: it saw the images (not the labels) of the held-out blocks, so these "
+            "figures hold for this event, not for new ground");
+}
+
 static bool model_on_event(struct evaluation *v)
 {
     int own;
@@ -232,6 +243,7 @@ static bool model_on_event(struct evaluation *v)
     if (!settle_cut(v, own, model_net(v->model)->n_classes) ||
         !cases_alloc(c, v->ev->n, model_net(v->model)->n_classes, v->e))
         return false;
+    say_if_transductive(v->model, v->p);
     const char *source = model_meta(v->model, "source.digest");
     if (!source || strcmp(source, v->ev->digest) != 0)
         progress_warn(
@@ -498,6 +510,7 @@ static bool map_on_event(struct evaluation *v)
         !cases_alloc(&v->cases, v->ev->n, n_classes, v->e) || !read_map(v))
         goto out;
     v->model = model_of_map(run, v->p);
+    say_if_transductive(v->model, v->p);
     ok = v->cases.n == 0 ? nothing_left(v) : (!v->model || run_chips(v, false)) && score(v);
 out:
     cJSON_Delete(run);

@@ -31,6 +31,13 @@ enum method_align {
     METHOD_ALIGN_SAMPLE  /* class shares of all labels of the run, which are a random sample of the area */
 };
 
+/* Whose guesses teach. */
+enum method_teacher {
+    METHOD_TEACHER_SELF,    /* the weights being trained, in the same batch */
+    METHOD_TEACHER_EMA,     /* the averaged weights, on the statistics of the weak views */
+    METHOD_TEACHER_EMA_EVAL /* the averaged weights, on running statistics */
+};
+
 struct train_config {
     const char *method;   /* name in the list */
     const char *preset;   /* net_config_preset name */
@@ -43,7 +50,11 @@ struct train_config {
     int mu;               /* unlabelled items a step = mu*B */
     double tau, lambda_u; /* FixMatch: confidence threshold, weight of the unlabelled loss */
     double label_smoothing;
-    bool balance;        /* labelled batches drawn class-balanced (sampling, not weighting) */
+    bool balance; /* labelled batches drawn class-balanced (sampling, not weighting) */
+    /* The unlabelled pool also holds the images (never the labels) of test and buffer items: what an analyst
+     * who maps this very event wants. Figures on the test items are then transductive, and the model says so.
+     */
+    bool transductive;
     bool mirror, cutout; /* see augment.h */
     struct optim_config optim;
     double checkpoint_every_s; /* wall-clock between resumable checkpoints */
@@ -58,6 +69,8 @@ struct train_config {
     double ramp;            /* share of the run over which the unlabelled weight rises from 0; 0: at once */
     double vat_radius;      /* VAT: length of the adversarial step */
     double vat_probe;       /* VAT: xi, length of the step that finds its direction */
+    int weak_only;          /* FixMatch: 1: the strong view is a second weak one */
+    int teacher;            /* FixMatch: enum method_teacher */
     int interpolate;        /* AdaMatch: 1: labelled logits between two batches' statistics */
     int relative_tau;       /* AdaMatch: 1: tau is a share of the confidence on labelled items */
     int cta;                /* 1: strong views by CTAugment instead of RandAugment */
@@ -111,9 +124,10 @@ struct method_step {
     int max_pass_rows;       /* most rows that one call of net_forward takes */
     const float *dembedding; /* loss may set it to [rows of the pass, embedding]: a gradient beside dlogits */
     const double
-        *class_share; /* [n_classes] shares among the labels of the run, each class counted once more */
-    int pass;         /* loss: which one, in the order that passes() gave */
-    void *state;      /* what state_create returned */
+        *class_share;  /* [n_classes] shares among the labels of the run, each class counted once more */
+    int64_t n_updates; /* of the running statistics so far */
+    int pass;          /* loss: which one, in the order that passes() gave */
+    void *state;       /* what state_create returned */
     uint64_t seed;
 };
 
@@ -173,8 +187,8 @@ double semi_entropy(const float *logits, int n_classes, double weight, float *dl
 double semi_reverse_kl(const float *logits, int n_classes, const float *q, double weight, float *dlogits);
 /* 0 to 1 over the first `share` of the run, then 1. */
 double semi_ramp(int64_t step, int64_t n_steps, double share);
-/* The averaged weights with batch statistics, or, after this step's update pass, with running ones freed of
- * their starting values; logits valid until the next call. */
+/* The averaged weights with batch statistics, or with running ones freed of their starting values; logits
+ * valid until the next call. */
 const float *semi_ema_forward(const struct method_step *s, const float *x, int n, enum net_bn bn);
 
 /* d := length * e / sqrt(1e-6 + sum e^2), e = d / (1e-12 + max |d|). */

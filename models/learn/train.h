@@ -6,7 +6,7 @@
  * step, row) and all state is in the checkpoint.
  *
  * Unlabelled pool = all training-split items (labels ignored), labelled ones included; test and buffer items
- * never.
+ * only when the configuration says transductive, and never their labels.
  *
  * Three choices for short runs, where published settings assume a million steps:
  *   1. The moving average warms up: its decay at step t (from 0) is min(ema_decay, (1+t)/(10+t)), so that it

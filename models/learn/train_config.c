@@ -34,13 +34,15 @@ static const struct setting {
     REAL(vat_radius, 0, 1e3, NULL, "the adversarial radius"),
     REAL(vat_probe, 0, 1e3, NULL, "the adversarial probe"),
     REAL(lambda_entropy, 0, 1e4, " uda ", "the weight of the entropy"),
+    WHOLE(weak_only, 0, 1, " fixmatch ", "the second weak view"),
+    WHOLE(teacher, 0, 2, " fixmatch ", "the teacher"),
     WHOLE(interpolate, 0, 1, NULL, "the interpolation of logits"),
     WHOLE(relative_tau, 0, 1, NULL, "the relative threshold"),
     WHOLE(cta, 0, 1, " fixmatch uda remixmatch adamatch ", "CTAugment"),
     REAL(lambda_strong, 0, 1e4, " remixmatch ", "the weight of the unmixed strong view"),
     REAL(lambda_rotation, 0, 1e4, " remixmatch ", "the weight of the rotation"),
-    WHOLE(align, 0, 3, " remixmatch adamatch ", "the alignment"),
-    REAL(prior, 0, 1, " remixmatch adamatch ", "the prior"),
+    WHOLE(align, 0, 3, " fixmatch remixmatch adamatch ", "the alignment"),
+    REAL(prior, 0, 1, " fixmatch remixmatch adamatch ", "the prior"),
 #undef REAL
 #undef WHOLE
 #undef SETTING
@@ -179,6 +181,8 @@ char *trainer_config_text(const struct train_config *c, struct err *e)
     cJSON_AddBoolToObject(j, "balance", c->balance);
     cJSON_AddBoolToObject(j, "mirror", c->mirror);
     cJSON_AddBoolToObject(j, "cutout", c->cutout);
+    if (c->transductive)
+        cJSON_AddTrueToObject(j, "transductive");
     cJSON_AddNumberToObject(j, "calibrate_share", c->calibrate_share);
     for (int i = 0; i < N_SETTINGS; i++)
         if (setting_value(c, &settings[i]) != 0)

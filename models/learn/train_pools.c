@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * train_pools.c - which items a run learns from: training split only, the labelled subset chosen by seed,
+ * train_pools.c - which items a run learns from: training split only (transductive: the images of the others,
+ * too, never their labels), the labelled subset chosen by seed,
  * and, when there are labels to spare, a stratified share held out for the temperature. Refuses sets that
  * cannot teach two classes. */
 #include "models/learn/trainer.h"
@@ -22,8 +23,8 @@ static const char *class_name(const struct imageset *set, int c, char out[16])
 }
 
 /* Training items, and those of them with a label. */
-static bool collect(struct trainer_pools *p, const struct imageset *set, uint32_t **candidates,
-                    size_t *n_candidates, struct err *e)
+static bool collect(struct trainer_pools *p, const struct imageset *set, const struct train_config *c,
+                    uint32_t **candidates, size_t *n_candidates, struct err *e)
 {
     size_t n = 0, m = 0;
     p->unlabeled = mem_array(set->n, sizeof *p->unlabeled, "the training items", e);
@@ -36,10 +37,11 @@ static bool collect(struct trainer_pools *p, const struct imageset *set, uint32_
     for (size_t i = 0; i < set->n; i++) {
         if (set->split[i] == IMAGESET_SOURCE && set->label[i] != IMAGESET_NO_LABEL)
             p->source[p->n_source++] = (uint32_t)i;
-        if (set->split[i] != IMAGESET_TRAIN)
+        bool is_train = set->split[i] == IMAGESET_TRAIN;
+        if (!is_train && !(c->transductive && set->split[i] != IMAGESET_SOURCE))
             continue;
         p->unlabeled[n++] = (uint32_t)i;
-        if (set->label[i] != IMAGESET_NO_LABEL)
+        if (is_train && set->label[i] != IMAGESET_NO_LABEL)
             (*candidates)[m++] = (uint32_t)i;
     }
     p->n_unlabeled = n;
@@ -199,7 +201,7 @@ bool trainer_pools_choose(struct trainer_pools *p, const struct imageset *set, c
     if (set->n_classes < 2 || set->n_classes > METHOD_MAX_CLASSES)
         return err_set(e, ERR_INPUT, "%s: has %d classes; 2 to %d can be learnt", set->source, set->n_classes,
                        METHOD_MAX_CLASSES);
-    if (!collect(p, set, &candidates, &n_candidates, e))
+    if (!collect(p, set, c, &candidates, &n_candidates, e))
         goto out;
     if (c->labels_per_class < 0 && p->n_source == 0) {
         err_set(e, ERR_USAGE, "%s: no label may be used and there is no source; give one of them",

@@ -254,6 +254,41 @@ static void test_resume_equals_unbroken(void **state)
     imageset_free(&set);
 }
 
+/* Transductive: the test items' images join the unlabelled pool, their labels have no say; without it neither
+ * has. */
+static void test_transductive(void **state)
+{
+    (void)state;
+    struct imageset set;
+    char path[64], plain[65], with[65], other_labels[65], other_images[65];
+    make_set(&set, 60, 12, SHAPES);
+    temp_path(path, "transductive");
+    struct train_config c = quick_config("fixmatch");
+    c.tau = 0.4;
+    c.steps = 3;
+    assert_int_equal(train(&set, &c, path, false).n_unlabeled, 48);
+    digest_of(path, plain);
+    c.transductive = true;
+    assert_int_equal(train(&set, &c, path, false).n_unlabeled, 60);
+    digest_of(path, with);
+    for (size_t i = 48; i < 60; i++)
+        set.label[i] = (int16_t)((set.label[i] + 1) % SHAPES);
+    train(&set, &c, path, false);
+    digest_of(path, other_labels);
+    memset(set.px + 48 * SIDE * SIDE * 3, 77, 12 * SIDE * SIDE * 3);
+    train(&set, &c, path, false);
+    digest_of(path, other_images);
+    assert_string_not_equal(plain, with);
+    assert_string_equal(with, other_labels);
+    assert_string_not_equal(with, other_images);
+    c.transductive = false;
+    train(&set, &c, path, false);
+    digest_of(path, other_images);
+    assert_string_equal(plain, other_images);
+    unlink(path);
+    imageset_free(&set);
+}
+
 static void test_resume_refuses_another_run(void **state)
 {
     (void)state;
@@ -545,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_overfits),
         cmocka_unit_test(test_fixmatch_beats_supervised),
+        cmocka_unit_test(test_transductive),
         cmocka_unit_test(test_resume_equals_unbroken),
         cmocka_unit_test(test_resume_refuses_another_run),
         cmocka_unit_test(test_threads_give_the_same_bits),
