@@ -196,7 +196,9 @@ double semi_ramp(int64_t step, int64_t n_steps, double share)
  * a short run is most of them. What they would be without it is known exactly. */
 static void debias(const struct method_step *s, const struct net_tensor *t, int n_tensors)
 {
-    double left = pow((double)net_get_config(s->net)->bn_momentum, (double)s->step + 1);
+    double left = pow((double)net_get_config(s->net)->bn_momentum, (double)s->n_updates);
+    if (s->n_updates == 0)
+        return;
     for (int i = 0; i < n_tensors; i++) {
         if (t[i].role != NET_RUNNING_MEAN && t[i].role != NET_RUNNING_VAR)
             continue;

@@ -85,6 +85,7 @@ struct method_step trainer_step(struct trainer *t, int64_t step)
     struct batches *b = &t->batches;
     struct method_step s = {.config = t->config,
                             .step = step,
+                            .n_updates = step,
                             .n_steps = t->n_steps,
                             .n_classes = t->set->n_classes,
                             .n_rows = b->n_rows,
@@ -281,6 +282,7 @@ static bool take_step(struct trainer *t, struct err *e)
         t->method->mix(&s);
     if (!run_passes(t, &s, e))
         return false;
+    s.n_updates++;
     optim_step(t->optim, optim_lr(&t->config->optim, (double)t->step / (double)t->n_steps));
     warm_average(t);
     if (t->batches.cta)

@@ -49,6 +49,8 @@ expect 2 'without --source' "$aftermap" train event --labels-per-class 0 --steps
 expect 2 'takes no n_guesses' "$aftermap" train event --method fixmatch --guesses 2 --steps 2 -o x.safetensors
 expect 2 'mu must be 1' "$aftermap" train event --method mixmatch --mu 3 --steps 2 -o x.safetensors
 expect 2 'parts of adamatch' "$aftermap" train event --without interpolation --steps 2 -o x.safetensors
+expect 2 'takes no weak_only' "$aftermap" train event --method uda --without strong --steps 2 -o x.safetensors
+expect 2 'self, ema or ema-eval' "$aftermap" train event --teacher mother --steps 2 -o x.safetensors
 expect 2 'rand or cta' "$aftermap" train event --augment auto --steps 2 -o x.safetensors
 expect 2 'off, labels, sample' "$aftermap" train event --method adamatch --align up --steps 2 -o x.safetensors
 expect 2 'mixmaster.*choose one of.*adamatch' "$aftermap" train event --method mixmaster --steps 2 -o x.safetensors
@@ -65,4 +67,12 @@ done
 "$aftermap" train event --method adamatch --source past --labels-per-class 3 --steps 3 --tau 0.5 "${quick[@]}" -o set.safetensors \
     --overwrite >/dev/null && digest set.safetensors >>digests
 [ "$(sort -u digests | wc -l)" -ge 5 ] || fail "settings without effect: $(cat digests)"
+rm digests
+for setting in '' '--augment cta' '--align labels' '--align sample' '--teacher ema' '--teacher ema-eval' '--without strong' '--no-cutout'; do
+    # shellcheck disable=SC2086
+    "$aftermap" train event --labels-per-class 3 --steps 3 --tau 0.5 $setting "${quick[@]}" \
+        -o set.safetensors --overwrite >/dev/null 2>err.txt || fail "$setting: $(cat err.txt)"
+    digest set.safetensors >>digests
+done
+[ "$(sort -u digests | wc -l)" -ge 7 ] || fail "settings without effect: $(cat digests)"
 finish

@@ -288,6 +288,69 @@ static void test_degenerate_is_supervised(void **state)
         assert_true(f.dlogits[i] == want[i]);
 }
 
+/* Variants off the shelf: which views, whose guesses, how aligned. */
+static void test_fixmatch_variants(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct method_stream streams[METHOD_MAX_STREAMS];
+    struct err e;
+    const struct method *m = method_find("fixmatch", &e);
+    set_up(&f, 8);
+    f.config.weak_only = 1;
+    assert_int_equal(m->streams(&f.config, streams), 2);
+    assert_int_equal(streams[1].view[1], AUGMENT_WEAK);
+    f.config.weak_only = 0;
+
+    float target[ROWS * C];
+    f.step.target = target;
+    double self = run(&f, "fixmatch"), mask = scalar(&f, "mask");
+    /* A teacher who says what the student says, to float precision. */
+    for (int i = 0; i < ROWS; i++)
+        semi_softmax(f.logits + i * C, C, target + i * C);
+    f.config.teacher = METHOD_TEACHER_EMA;
+    assert_near(run(&f, "fixmatch"), self, 1e-9);
+    assert_near(scalar(&f, "mask"), mask, 0);
+    check_gradient(&f, "fixmatch", 0, ROWS); /* none through the guesses */
+    /* One who is sure of class 2 everywhere. */
+    for (int i = 0; i < ROWS * C; i++)
+        target[i] = i % C == 2 ? 0.98f : 0.01f;
+    run(&f, "fixmatch");
+    assert_near(scalar(&f, "kept.2"), 1, 0);
+    f.config.teacher = METHOD_TEACHER_SELF;
+
+    /* Alignment from its uniform start is the identity; after 128 pushes of what it saw it is not. */
+    f.config.align = METHOD_ALIGN_LABELS;
+    f.step.state = m->state_create(&f.step, &e);
+    assert_non_null(f.step.state);
+    assert_near(run(&f, "fixmatch"), self, 1e-5);
+    double q[C] = {0};
+    for (int i = 0; i < U; i++)
+        for (int c = 0; c < C; c++)
+            q[c] += softmax_of(f.logits + (B + i) * C, c) / U;
+    for (f.step.step = 1; f.step.step < 200; f.step.step++)
+        run(&f, "fixmatch");
+    /* Labels are one of each class: wanted stays uniform. */
+    double kept = 0;
+    for (int i = 0; i < U; i++) {
+        double p[C], sum = 0, top = 0;
+        for (int c = 0; c < C; c++)
+            sum += p[c] = softmax_of(f.logits + (B + i) * C, c) * (1e-6 + 1.0 / C) / (1e-6 + q[c]);
+        for (int c = 0; c < C; c++)
+            top = fmax(top, p[c] / sum);
+        kept += top >= f.config.tau;
+    }
+    run(&f, "fixmatch");
+    assert_near(scalar(&f, "mask"), kept / U, 1e-9);
+    struct method_state_tensor t[8];
+    assert_int_equal(m->state_tensors(f.step.state, t), 2);
+    m->state_free(f.step.state);
+    f.config.align = METHOD_ALIGN_OFF;
+    f.step.state = m->state_create(&f.step, &e);
+    assert_int_equal(m->state_tensors(f.step.state, t), 0); /* a plain run's file stays as it was */
+    m->state_free(f.step.state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_mask),
         cmocka_unit_test(test_binary_threshold),
         cmocka_unit_test(test_degenerate_is_supervised),
+        cmocka_unit_test(test_fixmatch_variants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

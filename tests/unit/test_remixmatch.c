@@ -284,6 +284,29 @@ static void test_learnt_augmentation(void **state)
     }
 }
 
+/* FixMatch's variants in the loop: each is a run of its own, and resumes. */
+static void test_fixmatch_variants(void **state)
+{
+    (void)state;
+    struct imageset set;
+    char digest[5][65];
+    tx_set(&set, 40, 8, 2, false);
+    for (int k = 0; k < 5; k++) {
+        struct train_config c = tx_config("fixmatch", true);
+        c.mu = 2;
+        c.tau = 0.52;
+        c.steps = 3;
+        c.teacher = k == 1 ? METHOD_TEACHER_EMA : k == 2 ? METHOD_TEACHER_EMA_EVAL : METHOD_TEACHER_SELF;
+        c.align = k == 3 ? METHOD_ALIGN_LABELS : METHOD_ALIGN_OFF;
+        c.weak_only = k == 4;
+        tx_check_resume(&set, &c);
+        tx_run(&set, &c, digest[k]);
+        for (int other = 0; other < k; other++)
+            assert_string_not_equal(digest[k], digest[other]);
+    }
+    imageset_free(&set);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -334,11 +357,17 @@ static void test_learns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alignment), cmocka_unit_test(test_alignment_converges),
-        cmocka_unit_test(test_turns),     cmocka_unit_test(test_rotation_head),
-        cmocka_unit_test(test_loss),      cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_resume),    cmocka_unit_test(test_learnt_augmentation),
-        cmocka_unit_test(test_refusals),  cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_alignment),
+        cmocka_unit_test(test_alignment_converges),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_rotation_head),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_learnt_augmentation),
+        cmocka_unit_test(test_fixmatch_variants),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_learns),
     };
     omp_set_num_threads(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
