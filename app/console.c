@@ -31,8 +31,20 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The first signal asks for a clean end. timeout(1) and process groups deliver one request twice in a moment,
+ * so only a signal that comes a while later means "at once". Everything here is async-signal-safe. */
 static void on_signal(int number)
 {
+    static volatile sig_atomic_t first_s;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    if (stop_flag && (sig_atomic_t)t.tv_sec - first_s >= 2) {
+        signal(number, SIG_DFL);
+        raise(number); /* taken when this handler returns */
+        return;
+    }
+    if (!stop_flag)
+        first_s = (sig_atomic_t)t.tv_sec;
     stop_signal = number;
     stop_flag = 1;
 }
@@ -140,7 +152,7 @@ const struct progress *console_open(const struct common *common)
         con.style = STYLE_PLAIN;
     else
         con.style = STYLE_BAR;
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction sa = {.sa_handler = on_signal};
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);

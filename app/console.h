@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * console.h - what the user sees on stderr while work runs: a bar with an ETA on a terminal, plain lines
- * elsewhere, JSON lines on request; and the stop flag that SIGINT and SIGTERM raise. A second signal ends the
- * process at once. */
+ * elsewhere, JSON lines on request; and the stop flag that SIGINT and SIGTERM raise. A signal two seconds
+ * after the first ends the process at once. */
 #ifndef AM_CONSOLE_H
 #define AM_CONSOLE_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * plot.c - the SVG of plot.h. Colours are Okabe and Ito's, which colour-blind readers can tell apart; a legend
- * beside the plot names the series, and each point carries its figures as a tooltip. */
+ * plot.c - the SVG of plot.h. Colours are Okabe and Ito's, which colour-blind readers can tell apart; a
+ * legend beside the plot names the series, and each point carries its figures as a tooltip. */
 #include "app/plot.h"
 
 #include "models/base/file.h"

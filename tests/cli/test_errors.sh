@@ -86,7 +86,7 @@ expect 1 'file' "$aftermap" assess event --model m.safetensors -o file/map
 # a full disk, where a small file system may be mounted
 mkdir -p small
 if mount -t tmpfs -o size=200k tmpfs small 2>/dev/null; then
-    trap 'umount small 2>/dev/null; rm -rf "$scratch"' EXIT
+    trap 'umount small 2>/dev/null || true; rm -rf "$scratch"' EXIT
     expect 5 'space' tile "${good[@]}" -o small/event
     expect 5 'space' "$aftermap" train event --method supervised --batch 4 --preset lite3 --steps 1 -o small/m.safetensors
     expect 5 'space' "$aftermap" assess event --model m.safetensors -o small/map
