@@ -348,7 +348,7 @@ static uint8_t *random_image(const struct imageset_layout *l, uint64_t key)
         if (!l->has_masks)
             continue;
         const int x = p % l->size, y = p / l->size;
-        px[p * n + bands] = rng_below(&r, 10) ? (uint8_t)((1 << l->n_dates) - 1) : (uint8_t)rng_below(&r, 4);
+        px[p * n + bands] = (uint8_t)(rng_below(&r, 10) ? (1u << l->n_dates) - 1 : rng_below(&r, 4));
         px[p * n + bands + 1] =
             abs(2 * x - l->size) < l->size / 3 && abs(2 * y - l->size) < l->size / 3 ? 255 : 0;
     }
