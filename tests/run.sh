@@ -31,6 +31,7 @@ ctest --test-dir "$build" --output-on-failure
 # The sanitizer build runs the unit and command-line tests again; the page and the server are covered above.
 # Its warnings are no errors: the sanitizers' own checks make gcc see conversions that are not in the source.
 cmake -S . -B "$build-sanitize" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAM_SANITIZE=address,undefined -DAM_UI=OFF >/dev/null
+# libgdal, its drivers and the words of the command line live as long as the process; the build runs the program, too.
+export ASAN_OPTIONS=detect_leaks=0
 cmake --build "$build-sanitize" -j "$jobs"
-# libgdal and its drivers keep allocations for the life of the process; leaks are looked for in our own code by unit tests.
-ASAN_OPTIONS=detect_leaks=0 ctest --test-dir "$build-sanitize" -L 'unit|cli|http' --output-on-failure
+ctest --test-dir "$build-sanitize" -L 'unit|cli|http' --output-on-failure
