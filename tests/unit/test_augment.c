@@ -616,8 +616,11 @@ static void test_draws(void **state)
     assert_near(sqrt(jitter2 / (2 * n)), 0.987, 0.03); /* sd of a normal clipped at 3 */
     assert_true(jitter_max <= 3.0 && jitter_max > 2.9);
     assert_true(shift <= 0.12 * 64 + 1e-5 && shift > 7.0);
-    for (int op = 0; op < AUGMENT_PHOTO_COUNT; op++)
-        assert_in_range(ops[op], 4 * n / 10 * 9 / 10, 4 * n / 10 * 11 / 10);
+    /* four draws a view, each applied with probability one half */
+    for (int op = 0; op < AUGMENT_PHOTO_COUNT; op++) {
+        int expected = 4 * n / 20 + (op == AUGMENT_PHOTO_NOTHING ? 4 * n / 2 : 0);
+        assert_in_range(ops[op], expected * 88 / 100, expected * 112 / 100);
+    }
     free(px);
 
     px = make_pair(&pair64, 60); /* a small building in the corner */
