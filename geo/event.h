@@ -3,8 +3,8 @@
  * event.h - an event on disk: the folder that `aftermap tile` makes and everything later reads.
  *
  *   EVENT/event.json   manifest: version, inputs and digests, working grid, scaling, label map, split, counts
- *   EVENT/chips.tif    multi-page BigTIFF (libtiff), one page a chip, 8-bit interleaved samples in
- * imageset.h's order EVENT/chips.gpkg   layer "buildings" (EPSG:4326), one row per footprint, kept or not
+ *   EVENT/chips.tif    multi-page BigTIFF (libtiff), a page per chip, samples in imageset.h's order
+ *   EVENT/chips.gpkg   layer "buildings" (EPSG:4326), one row per footprint, kept or not
  *
  * chips.gpkg columns: fid (1-based row number), bldg_id (text, the source's id kept), page (0-based chip
  * page, -1 when no chip was kept), status (ok, excluded), reason (contract g: nodata, no_building, ... or
