@@ -7,8 +7,8 @@
  *   one forward pass over a_w(x) [B], a_w(u) [mu B], a_s(u) [mu B]: one batch, one set of batch statistics
  *   L_s = (1/B) sum H(y, z(a_w x))
  *   q = softmax z(a_w u), m = 1[max q >= tau], h = argmax q            (no gradient through q)
- *   L_u = (1/(mu B)) sum m H(h, z(a_s u))                              divided by all mu B, never by the
- * number kept L = L_s + lambda_u L_u (+ weight decay, which the optimiser adds)
+ *   L_u = (1/(mu B)) sum m H(h, z(a_s u))                              over all mu B, not those kept
+ *   L = L_s + lambda_u L_u                                      (+ weight decay, which the optimiser adds)
  *
  * Symbols: tau, lambda_u, mu, B = config.tau, .lambda_u, .mu, .batch. The weak rows get no gradient at their
  * logits, but they share the batch statistics, as in the published code. The published interleave only
