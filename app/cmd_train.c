@@ -65,9 +65,8 @@ static const struct argp_option options[] = {
     {"test-share", KEY_TEST_SHARE, "SHARE", 0, "Plain image sets: share held out for testing (default 0.2)",
      1},
     {"transductive", KEY_TRANSDUCTIVE, NULL, 0,
-     "Learn from the images, never the labels, of the held-out blocks as well: for the best map of this very "
-     "event; "
-     "figures on those blocks then say nothing about new ground",
+     "Learn from the images, never the labels, of the held-out blocks as well; figures on those blocks then "
+     "say nothing about new ground",
      1},
     {"max-items", KEY_MAX_ITEMS, "N", 0, "Events: hold at most N unlabelled chips in memory (default 20000)",
      1},
