@@ -51,9 +51,8 @@ struct train_config {
     double tau, lambda_u; /* FixMatch: confidence threshold, weight of the unlabelled loss */
     double label_smoothing;
     bool balance; /* labelled batches drawn class-balanced (sampling, not weighting) */
-    /* The unlabelled pool also holds the images (never the labels) of test and buffer items: what an analyst
-     * who maps this very event wants. Figures on the test items are then transductive, and the model says so.
-     */
+    /* The unlabelled pool also holds the images (never the labels) of test and buffer items. Figures on the
+     * test items are then transductive, and the model says so. */
     bool transductive;
     bool mirror, cutout; /* see augment.h */
     struct optim_config optim;
