@@ -74,9 +74,9 @@ bool event_read_chips(struct event *ev, const int64_t *pages, size_t n, uint8_t 
 bool event_load_imageset(struct event *ev, int cut, size_t max_items, uint64_t seed, struct imageset *set,
                          const struct progress *p, struct err *e);
 
-/* dir, with or without "folder:" before it: one sub-folder a class, any image GDAL reads, all of one size;
- * classes in name order. */
-bool event_load_folder(struct imageset *set, const char *dir, double test_share, uint64_t seed,
+/* spec: a folder, with or without "folder:" before it and steps to another layout behind it (imageset.h): one
+ * sub-folder a class, any image GDAL reads, all of one size; classes in name order. */
+bool event_load_folder(struct imageset *set, const char *spec, double test_share, uint64_t seed,
                        const struct progress *p, struct err *e);
 
 /* The damage scale (contract g). */

@@ -195,21 +195,27 @@ static bool load(struct imageset *set, const struct images *l, const char *dir, 
     return true;
 }
 
-bool event_load_folder(struct imageset *set, const char *dir, double test_share, uint64_t seed,
+bool event_load_folder(struct imageset *set, const char *spec, double test_share, uint64_t seed,
                        const struct progress *p, struct err *e)
 {
     struct images l = {0};
     *set = (struct imageset){0};
-    if (strncmp(dir, "folder:", 7) == 0)
-        dir += 7;
-    if (!file_is_dir(dir))
-        return err_set(e, ERR_NOT_FOUND, "%s: there is no such image folder", dir);
-    bool ok = list_images(&l, set, dir, e) && load(set, &l, dir, p, e) &&
-              imageset_split_random(set, test_share, seed, e);
+    if (strncmp(spec, "folder:", 7) == 0)
+        spec += 7;
+    char *dir = mem_strdup(spec, e);
+    if (!dir)
+        return false;
+    dir[imageset_spec_length(spec)] = '\0';
+    bool ok = file_is_dir(dir) || err_set(e, ERR_NOT_FOUND, "%s: there is no such image folder", dir);
+    ok = ok && list_images(&l, set, dir, e) && load(set, &l, dir, p, e);
+    if (ok)
+        snprintf(set->source, sizeof set->source, "folder:%s", spec);
+    ok = ok && imageset_shape(set, spec, e) && imageset_split_random(set, test_share, seed, e);
     for (size_t i = 0; i < l.n; i++)
         free(l.path[i]);
     free(l.path);
     free(l.label);
+    free(dir);
     if (!ok)
         imageset_free(set);
     return ok;

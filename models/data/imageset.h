@@ -57,9 +57,15 @@ void imageset_free(struct imageset *set); /* accepts a zeroed set */
 /* Opens "cifar10:FILE" (records of 1 label byte + 3072), "idx:IMAGES,LABELS" (IDX, plain or gzip; 3 or 4
  * dimensions; IMAGES of any square size). Images whose side is no multiple of 4 are padded by replication to
  * the next one. Every item gets split TRAIN or TEST: a seeded, class-stratified test_share. "folder:DIR"
- * lives in geo/, which can decode images. */
+ * lives in geo/, which can decode images. Any of them may end in steps @items=N, @crop=N, @pad=N, @size=N,
+ * @bands=N that bring it to another layout (imageset_shape.c). */
 bool imageset_open(struct imageset *set, const char *spec, double test_share, uint64_t seed, struct err *e);
 bool imageset_is_spec(const char *spec); /* starts with cifar10: idx: or folder: */
+
+/* Takes the steps at a spec's end; the set has its labels and ids, but no split yet. ERR_USAGE for a layout
+ * that cannot be made; the set may then be of any layout and is good for imageset_free() alone. */
+bool imageset_shape(struct imageset *set, const char *spec, struct err *e);
+size_t imageset_spec_length(const char *spec); /* without the steps at its end */
 
 /* The seeded class-stratified split used for sets without geography; fills set->split and set->block = item.
  */

@@ -311,18 +311,23 @@ bool imageset_open(struct imageset *set, const char *spec, double test_share, ui
 {
     bool ok;
     memset(set, 0, sizeof *set);
-    if (has_prefix(spec, "cifar10:"))
-        ok = cifar_open(set, spec + strlen("cifar10:"), e);
-    else if (has_prefix(spec, "idx:"))
-        ok = idx_pair_open(set, spec + strlen("idx:"), e);
+    char *path = mem_strdup(spec, e);
+    if (!path)
+        return false;
+    path[imageset_spec_length(spec)] = '\0';
+    if (has_prefix(path, "cifar10:"))
+        ok = cifar_open(set, path + strlen("cifar10:"), e);
+    else if (has_prefix(path, "idx:"))
+        ok = idx_pair_open(set, path + strlen("idx:"), e);
     else
         ok = err_set(e, ERR_USAGE, "%s: is neither cifar10:FILE nor idx:IMAGES,LABELS", spec);
+    free(path);
     if (!ok)
         return false;
     snprintf(set->source, sizeof set->source, "%s", spec);
     for (size_t i = 0; i < set->n; i++)
         set->id[i] = (int64_t)i;
-    if (imageset_split_random(set, test_share, seed, e))
+    if (imageset_shape(set, spec, e) && imageset_split_random(set, test_share, seed, e))
         return true;
     imageset_free(set);
     return false;
