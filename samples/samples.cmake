@@ -10,3 +10,7 @@ target_link_libraries(aftermap-scene PRIVATE am_base PkgConfig::GDAL PkgConfig::
 # The yardstick of experiments/big_scene.sh. Built on request: cmake --build build --target aftermap-read-windows
 add_executable(aftermap-read-windows EXCLUDE_FROM_ALL samples/experiments/read_windows.c)
 target_link_libraries(aftermap-read-windows PRIVATE am_flags PkgConfig::GDAL)
+
+# Simulated coverage of `aftermap estimate`. On request: cmake --build build --target aftermap-estimate-coverage
+add_executable(aftermap-estimate-coverage EXCLUDE_FROM_ALL samples/experiments/estimate_coverage.c)
+target_link_libraries(aftermap-estimate-coverage PRIVATE am_learn)
