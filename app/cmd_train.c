@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cmd_train.c - `aftermap train`: an event or a plain image set -> a model (models/learn/train.h). */
+#include "app/cmd_train.h"
 #include "app/command.h"
 #include "app/console.h"
 #include "app/model_meta.h"
@@ -460,20 +461,22 @@ static bool report(const struct train_cmd *c, const struct common *common, const
     return print_json(j, e);
 }
 
-static bool run(void *options_, const struct common *common, const struct progress *progress, struct err *e)
+bool train_command_run(void *options_, const struct common *common, const struct train_watch *watch,
+                       const struct progress *progress, struct train_report *r, struct err *e)
 {
     struct train_cmd *c = options_;
     struct imageset set = {0};
     struct train_config t = {0};
-    struct train_report r = {0};
     struct model_meta meta = {0};
     struct facts facts = {0};
     char test_share[32];
     struct event *ev = NULL;
     bool plain = imageset_is_spec(c->data), ok = false;
 
+    *r = (struct train_report){0};
     if (!settle_config(c, common, plain, &t, e))
         return false;
+    t.watch = watch;
     if (!c->resume && !common->overwrite && !common->dry_run && file_exists(c->out))
         return err_set(e, ERR_USAGE,
                        "%s exists already; add --resume to go on with it or --overwrite to replace it",
@@ -496,13 +499,19 @@ static bool run(void *options_, const struct common *common, const struct progre
         console_say("dry run: %zu images of %d classes, method %s; nothing was trained", set.n, set.n_classes,
                     c->method);
     else
-        ok = ok && train_run(&set, &t, c->out, c->resume, facts.pair, facts.n, progress, &r, e) &&
-             report(c, common, &r, e);
+        ok = ok && train_run(&set, &t, c->out, c->resume, facts.pair, facts.n, progress, r, e);
     free(facts.sources);
     model_meta_free(&meta);
     event_close(ev);
     imageset_free(&set);
     return ok;
+}
+
+static bool run(void *options_, const struct common *common, const struct progress *progress, struct err *e)
+{
+    struct train_report r;
+    return train_command_run(options_, common, NULL, progress, &r, e) &&
+           (common->dry_run || report(options_, common, &r, e));
 }
 
 const struct command command_train = {

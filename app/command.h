@@ -42,6 +42,12 @@ extern const struct command *const commands[];
 extern const struct argp common_argp;
 const struct command *command_find(const char *name);
 
+/* Fills in->options (of in's command, defaults set) and in->common from words (words[0]: who speaks in a
+ * message). On nonsense argp says what was expected and ends the process with 2. */
+void command_parse(const struct command *c, int n_words, char **words, struct invocation *in);
+/* in->options allocated with the command's defaults; caller frees. */
+bool command_options(const struct command *c, struct invocation *in, struct err *e);
+
 extern const struct command command_tile, command_train, command_assess, command_evaluate, command_serve,
     command_info, command_help, command_completion, command_label, command_loop;
 

@@ -469,7 +469,7 @@ bool loop_run(const struct loop_options *o, const struct common *common, const s
             ok = play_round(&l, &m, e);
         if (ok)
             console_say("stopped after %s", l.stopped);
-        ok = ok && model_path(&l, l.n_rounds - 1, path, e) && loop_print(&l, path, e);
+        ok = ok && model_path(&l, l.n_rounds - 1, path, e) && (o->silent || loop_print(&l, path, e));
     }
     model_free(m);
     close_loop(&l);

@@ -26,6 +26,7 @@ struct loop_options {
     double budget_s;
     int batch, mu; /* 0: the method's */
     bool no_footprint, resume;
+    bool silent; /* nothing on stdout */
 };
 
 /* One building that was asked about. */

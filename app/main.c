@@ -113,30 +113,41 @@ static int finish(bool ok, const struct common *common, struct err *e)
     return common->strict && console_warnings() ? err_exit_status(ERR_STRICT) : 0;
 }
 
-static int run_command(const struct command *c, int argc, char **argv)
+bool command_options(const struct command *c, struct invocation *in, struct err *e)
 {
-    struct err e = {0};
-    struct invocation in = {.common = {.seed = 1}};
-    char **words = NULL;
-    int n_words = 0;
-    in.options = mem_array(1, c->options_size ? c->options_size : 1, "the options", &e);
-    if (!in.options || !command_argv(c, argc, argv, &n_words, &words, &e)) {
-        console_error(&e);
-        return err_exit_status(e.code);
-    }
-    if (c->defaults)
-        c->defaults(in.options);
-    char name[64];
-    snprintf(name, sizeof name, "aftermap %s", c->name);
-    words[0] = name;
+    *in = (struct invocation){.common = {.seed = 1}};
+    in->options = mem_array(1, c->options_size ? c->options_size : 1, "the options", e);
+    if (in->options && c->defaults)
+        c->defaults(in->options);
+    return in->options;
+}
+
+void command_parse(const struct command *c, int n_words, char **words, struct invocation *in)
+{
     struct argp argp = command_argp(c);
-    struct parse_input input = {c, &in};
+    struct parse_input input = {c, in};
     argp_err_exit_status = err_exit_status(ERR_USAGE);
     error_t bad = argp_parse(&argp, n_words, words, ARGP_IN_ORDER, NULL, &input);
     if (bad) {
-        fprintf(stderr, "%s: %s\n", name, strerror(bad));
-        return err_exit_status(ERR_USAGE);
+        fprintf(stderr, "%s: %s\n", words[0], strerror(bad));
+        exit(err_exit_status(ERR_USAGE));
     }
+}
+
+static int run_command(const struct command *c, int argc, char **argv)
+{
+    struct err e = {0};
+    struct invocation in;
+    char **words = NULL;
+    int n_words = 0;
+    if (!command_options(c, &in, &e) || !command_argv(c, argc, argv, &n_words, &words, &e)) {
+        console_error(&e);
+        return err_exit_status(e.code);
+    }
+    char name[64];
+    snprintf(name, sizeof name, "aftermap %s", c->name);
+    words[0] = name;
+    command_parse(c, n_words, words, &in);
     if (in.common.threads)
         omp_set_num_threads(in.common.threads);
     const struct progress *progress = console_open(&in.common);

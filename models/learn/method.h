@@ -38,6 +38,7 @@ enum method_teacher {
     METHOD_TEACHER_EMA_EVAL /* the averaged weights, on running statistics */
 };
 
+struct train_watch;
 struct train_config {
     const char *method;   /* name in the list */
     const char *preset;   /* net_config_preset name */
@@ -79,6 +80,7 @@ struct train_config {
     double prior;           /* METHOD_ALIGN_PRIOR, two classes: share of the second */
     bool has_source, has_labels; /* found in the data by train_run: items of a source, labels of the target */
     double lambda_entropy;       /* weight of the entropy of predictions on unlabelled items, never ramped */
+    const struct train_watch *watch; /* who looks at the last checkpoints (train.h), or NULL; no setting */
 };
 
 /* A stream: what is drawn each step. */

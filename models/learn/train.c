@@ -352,6 +352,16 @@ static bool interrupted(struct trainer *t, const char *path, const struct checkp
                    (long long)t->step, (long long)t->n_steps, path);
 }
 
+/* Whether the watcher wants to see the model after this step (train.h). */
+static bool is_watched(const struct trainer *t)
+{
+    const struct train_watch *w = t->config->watch;
+    for (int k = 1; w && k < w->n; k++)
+        if (t->step == t->n_steps - llround((double)k * w->share * (double)t->n_steps / w->n))
+            return t->step < t->n_steps;
+    return false;
+}
+
 static bool run_steps(struct trainer *t, const char *path, const struct checkpoint_meta *extra, int n_extra,
                       struct err *e)
 {
@@ -370,8 +380,13 @@ static bool run_steps(struct trainer *t, const char *path, const struct checkpoi
             shown_s = now;
             sum = since = 0;
         }
-        if (t->step < t->n_steps && t->config->checkpoint_every_s > 0 &&
-            now - saved_s >= t->config->checkpoint_every_s) {
+        if (is_watched(t)) {
+            const struct train_watch *w = t->config->watch;
+            if (!trainer_save(t, path, extra, n_extra, e) || !w->seen(w->ctx, path, t->step, e))
+                return false;
+            saved_s = now_s();
+        } else if (t->step < t->n_steps && t->config->checkpoint_every_s > 0 &&
+                   now - saved_s >= t->config->checkpoint_every_s) {
             if (!trainer_save(t, path, extra, n_extra, e))
                 return false;
             saved_s = now_s();

@@ -31,6 +31,17 @@ struct train_report {
     bool calibrated;
 };
 
+/* Somebody who looks at the last checkpoints of a run (train_config.watch): n of them, the last of them the
+ * finished run, evenly spaced over the last `share` of the steps. seen() is called for all but the finished
+ * one, when `path` holds that step's model whole; false, with e filled, ends the run, which can be resumed.
+ * The run's bits are those of a run that nobody watches. */
+struct train_watch {
+    int n;
+    double share;
+    bool (*seen)(void *ctx, const char *path, int64_t step, struct err *e);
+    void *ctx;
+};
+
 /* Defaults of a method for pairs or plain images, then the caller overrides single fields. */
 bool train_defaults(struct train_config *c, const char *method, bool plain_images, struct err *e);
 
