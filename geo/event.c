@@ -28,7 +28,8 @@ enum {
     GRID_SIDE_MAX = 1 << 22,
     PATHS_MAX = 65536,
     ID_MAX = 1024,
-    READ_BATCH = 1024
+    READ_BATCH = 1024,
+    SHIFT_MAX_M = 1000
 };
 static const size_t manifest_max_bytes = (size_t)64 << 20;
 static const double rows_max = 1 << 30;
@@ -234,10 +235,14 @@ enum {
     N_COLUMNS
 };
 
+/* There only once the event was aligned. */
+enum { SHIFT_X, SHIFT_Y, SHIFT_Q, SHIFT_BY, N_SHIFT_COLUMNS };
+
 struct index_reader {
     const char *path;
     int field[N_COLUMNS];
-    uint8_t *seen; /* [n_chips] pages that have their row */
+    int shift[N_SHIFT_COLUMNS]; /* -1: an event that was never aligned */
+    uint8_t *seen;              /* [n_chips] pages that have their row */
     size_t n_pages;
 };
 
@@ -257,7 +262,32 @@ static bool find_columns(struct index_reader *r, OGRLayerH layer, struct err *e)
         if ((r->field[k] = OGR_FD_GetFieldIndex(defn, name[k])) < 0)
             return err_set(e, ERR_INPUT, "%s has no column %s; make the event again with aftermap tile",
                            r->path, name[k]);
+    static const char *const shift_name[N_SHIFT_COLUMNS] = {"shift_x", "shift_y", "shift_q", "shift_by"};
+    for (int k = 0; k < N_SHIFT_COLUMNS; k++)
+        r->shift[k] = OGR_FD_GetFieldIndex(defn, shift_name[k]);
     return true;
+}
+
+const char *event_shift_text(const char *by)
+{
+    static const char *const known[] = {"", "measured", "neighbours", "skipped", "hand"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(by, known[i]) == 0)
+            return known[i];
+    return NULL;
+}
+
+static bool read_shift(const struct index_reader *r, OGRFeatureH row, struct event_building *b)
+{
+    double *const to[] = {&b->shift_x, &b->shift_y, &b->shift_q};
+    bool known = true;
+    for (int k = 0; k < N_SHIFT_COLUMNS; k++)
+        known = known && r->shift[k] >= 0 && OGR_F_IsFieldSetAndNotNull(row, r->shift[k]);
+    b->shift_by = event_shift_text(known ? OGR_F_GetFieldAsString(row, r->shift[SHIFT_BY]) : "");
+    for (int k = 0; k < 3; k++)
+        *to[k] = known ? OGR_F_GetFieldAsDouble(row, r->shift[k]) : NAN;
+    return !known || (b->shift_by && *b->shift_by && fabs(b->shift_x) <= SHIFT_MAX_M &&
+                      fabs(b->shift_y) <= SHIFT_MAX_M && b->shift_q >= 0 && b->shift_q <= 1);
 }
 
 static bool read_numbers(const struct index_reader *r, OGRFeatureH row, struct event_building *b)
@@ -309,6 +339,8 @@ static bool read_row(struct index_reader *r, struct event *ev, size_t i, OGRFeat
         return row_fault(r, i, "belongs to no known set (train, test or buffer)", e);
     if (!read_numbers(r, row, b))
         return row_fault(r, i, "has a place, area or blank share that cannot be", e);
+    if (!read_shift(r, row, b))
+        return row_fault(r, i, "has a shift that cannot be", e);
     OGRGeometryH g = OGR_F_GetGeometryRef(row);
     OGRwkbGeometryType type = g ? wkbFlatten(OGR_G_GetGeometryType(g)) : wkbUnknown;
     if (type != wkbPolygon && type != wkbMultiPolygon)

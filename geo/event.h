@@ -9,7 +9,8 @@
  * chips.gpkg columns: fid (1-based row number), bldg_id (text, the source's id kept), page (0-based chip
  * page, -1 when no chip was kept), status (ok, excluded), reason (contract g: nodata, no_building, ... or
  * empty), dmg_class, dmg_level (-1 unknown), block, split (train, test, buffer), lon, lat, x_m, y_m (working
- * grid), area_m2 (geodesic), blank (share of the chip without data in either date).
+ * grid), area_m2 (geodesic), blank (share of the chip without data in either date). Once `aftermap align` has
+ * run also shift_x, shift_y, shift_q and shift_by (geo/alignment.h), NULL where a building has no chip.
  *
  * Band samples are 8 bit after one linear scaling per date and band, computed once over the scene (never per
  * chip): the 2nd percentile maps to 32, the 98th to 223, so highlights beyond them survive. Chips over 25 %
@@ -41,7 +42,9 @@ struct event_building {
     int32_t block;
     uint8_t split; /* enum imageset_split */
     double lon, lat, x_m, y_m, area_m2, blank;
-    OGRGeometryH geometry; /* lon/lat (EPSG:4326, x = longitude), owned by the event */
+    double shift_x, shift_y, shift_q; /* metres and 0..1 (alignment.h); NAN: never aligned */
+    const char *shift_by;             /* measured, neighbours, skipped, hand; "": never aligned */
+    OGRGeometryH geometry;            /* lon/lat (EPSG:4326, x = longitude), owned by the event */
 };
 
 struct event {
@@ -85,6 +88,9 @@ bool event_level_parse(const char *name, int *level); /* the scale's own names a
 bool event_reason_known(const char *reason);
 const char *
 event_reason_text(const char *reason); /* the same text in static storage; NULL when not known; "" is "" */
+
+/* The same text of static storage when it says how a shift came about ("" included), else NULL. */
+const char *event_shift_text(const char *by);
 
 /* Registers just the GDAL/OGR drivers aftermap needs; call once. `all` registers every driver (command line
  * only: never in the server, where a VRT named x.tif would read any file). Installs a quiet error handler. */

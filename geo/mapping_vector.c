@@ -36,6 +36,9 @@ enum field_id {
     F_STATUS,
     F_REASON,
     F_LBL_SRC,
+    F_SHIFT_X,
+    F_SHIFT_Y,
+    F_SHIFT_Q,
     F_AREA,
     F_SPLIT,
     F_BLOCK,
@@ -55,9 +58,11 @@ static const struct {
     [F_P_DESTR] = {"p_destr", OFTReal},    [F_P_DMG] = {"p_dmg", OFTReal},
     [F_ENTROPY] = {"entropy", OFTReal},    [F_STATUS] = {"status", OFTString},
     [F_REASON] = {"reason", OFTString},    [F_LBL_SRC] = {"lbl_src", OFTString},
-    [F_AREA] = {"area_m2", OFTReal},       [F_SPLIT] = {"split", OFTString},
-    [F_BLOCK] = {"block", OFTInteger},     [F_MODEL] = {"model_id", OFTString},
-    [F_RUN] = {"run_id", OFTString},       [F_UPDATED] = {"updated", OFTDate},
+    [F_SHIFT_X] = {"shift_x", OFTReal},    [F_SHIFT_Y] = {"shift_y", OFTReal},
+    [F_SHIFT_Q] = {"shift_q", OFTReal},    [F_AREA] = {"area_m2", OFTReal},
+    [F_SPLIT] = {"split", OFTString},      [F_BLOCK] = {"block", OFTInteger},
+    [F_MODEL] = {"model_id", OFTString},   [F_RUN] = {"run_id", OFTString},
+    [F_UPDATED] = {"updated", OFTDate},
 };
 
 /* ---- one layer */
@@ -128,6 +133,7 @@ static void fill_row(const struct mapping_map *m, size_t i, OGRFeatureH f)
     const struct event_building *b = &m->ev->building[i];
     const struct mapping_item *it = &m->item[i];
     bool known = it->status != MAPPING_NO_CHIP, grades = known && m->n_classes == 4;
+    bool aligned = b->shift_by && *b->shift_by;
     char date[11];
 
     OGR_F_SetFID(f, b->fid);
@@ -144,6 +150,9 @@ static void fill_row(const struct mapping_map *m, size_t i, OGRFeatureH f)
     set_text(f, F_STATUS, status[it->status]);
     set_text(f, F_REASON, it->reason);
     set_text(f, F_LBL_SRC, it->trained ? "train" : known ? "model" : "");
+    set_p(f, F_SHIFT_X, b->shift_x, aligned); /* as stored in the event (alignment.h) */
+    set_p(f, F_SHIFT_Y, b->shift_y, aligned);
+    set_p(f, F_SHIFT_Q, b->shift_q, aligned);
     set_p(f, F_AREA, round(b->area_m2 * 10) / 10, isfinite(b->area_m2));
     set_text(f, F_SPLIT, b->split <= 2 ? split[b->split] : "");
     OGR_F_SetFieldInteger(f, F_BLOCK, b->block);

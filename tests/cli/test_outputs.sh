@@ -58,7 +58,7 @@ check_vectors() { # DIR
     quiet ogrinfo -so -al "$1/damage.csv"
     has "Feature Count: $n" "$1/damage.csv"
     sed -n 's/^\([a-z_0-9]*\): .*(.*)$/\1/p' out.txt | head -n -2 >columns.csv
-    echo 'bldg_id dmg_class dmg_level p_none p_minor p_major p_destr p_dmg entropy status reason lbl_src area_m2 split block model_id run_id updated' |
+    echo 'bldg_id dmg_class dmg_level p_none p_minor p_major p_destr p_dmg entropy status reason lbl_src shift_x shift_y shift_q area_m2 split block model_id run_id updated' |
         tr ' ' '\n' >columns.want
     for kind in gpkg geojson csv; do
         cmp -s columns.want columns.$kind || fail "$1/damage.$kind has other columns: $(tr '\n' ' ' <columns.$kind)"

@@ -135,7 +135,10 @@ static struct fixture *fixture_make(bool binary)
     OGRCoordinateTransformationH t = geo_transform(f->ev.grid.wkt, "EPSG:4326", &e);
     put(f, 0, rectangle(t, r[0]), "a 1", 0, "", p[0]);
     put(f, 1, rectangle(t, r[1]), "a,2", 1, "", p[1]);
+    f->building[0].shift_x = 0.35, f->building[0].shift_y = -1.2, f->building[0].shift_q = 0.813;
+    f->building[0].shift_by = "measured";
     put(f, 2, rectangle(t, r[2]), "\"a3\"", 2, "", p[2]);
+    f->building[2].shift_q = 0.04, f->building[2].shift_by = "skipped"; /* the others were never aligned */
     put(f, 3, rectangle(t, r[3]), "004", -1, "nodata", NULL);
     OGRGeometryH two_parts = OGR_G_CreateGeometry(wkbMultiPolygon);
     OGR_G_AddGeometryDirectly(two_parts, rectangle(t, r[4]));
@@ -397,9 +400,10 @@ static void test_rasters_without_source(void **state)
 
 /* ---- tables */
 
-static const char *const columns[] = {"bldg_id", "dmg_class", "dmg_level", "p_none",   "p_minor", "p_major",
-                                      "p_destr", "p_dmg",     "entropy",   "status",   "reason",  "lbl_src",
-                                      "area_m2", "split",     "block",     "model_id", "run_id",  "updated"};
+static const char *const columns[] = {"bldg_id",  "dmg_class", "dmg_level", "p_none",  "p_minor", "p_major",
+                                      "p_destr",  "p_dmg",     "entropy",   "status",  "reason",  "lbl_src",
+                                      "shift_x",  "shift_y",   "shift_q",   "area_m2", "split",   "block",
+                                      "model_id", "run_id",    "updated"};
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
 /* The row as text, values joined by |, empty for null. */
@@ -426,10 +430,10 @@ static void check_table(const char *path, const char *layer_name, bool typed, co
         OGRFieldDefnH d = OGR_FD_GetFieldDefn(defn, c);
         assert_string_equal(OGR_Fld_GetNameRef(d), columns[c]);
         assert_true(strlen(columns[c]) <= 10);
-        OGRFieldType want = c == 2 || c == 14               ? OFTInteger
-                            : (c >= 3 && c <= 8) || c == 12 ? OFTReal
-                            : c == 17                       ? OFTDate
-                                                            : OFTString;
+        OGRFieldType want = c == 2 || c == 17                            ? OFTInteger
+                            : (c >= 3 && c <= 8) || (c >= 12 && c <= 15) ? OFTReal
+                            : c == 20                                    ? OFTDate
+                                                                         : OFTString;
         assert_int_equal(OGR_Fld_GetType(d), typed ? want : OFTString);
     }
     OGR_L_ResetReading(layer);
@@ -450,20 +454,20 @@ static void check_table(const char *path, const char *layer_name, bool typed, co
 
 #define TAIL "|000000000003|20261124T060800Z-0badcafe|2026-11-24"
 static const char *const four_rows[N] = {
-    "a 1|none|0|0.7|0.2|0.06|0.04|0.1|0.869|ok||train|50|train|10" TAIL,
-    "a,2|destroyed|3|0.1|0.1|0.1|0.7|0.8|0.94|ok||model|50|test|11" TAIL,
-    "\"a3\"|major|2|0.2|0.26|0.3|0.24|0.54|1.376|abstain||model|50|buffer|12" TAIL,
-    "004|unknown||||||||unknown|nodata||50|train|13" TAIL,
-    "a5|minor|1|0.3|0.4|0.2|0.1|0.3|1.28|ok||model|50|test|14" TAIL,
-    "a6|unknown||||||||unknown|misreg||50|buffer|15" TAIL,
+    "a 1|none|0|0.7|0.2|0.06|0.04|0.1|0.869|ok||train|0.35|-1.2|0.813|50|train|10" TAIL,
+    "a,2|destroyed|3|0.1|0.1|0.1|0.7|0.8|0.94|ok||model||||50|test|11" TAIL,
+    "\"a3\"|major|2|0.2|0.26|0.3|0.24|0.54|1.376|abstain||model|0|0|0.04|50|buffer|12" TAIL,
+    "004|unknown||||||||unknown|nodata|||||50|train|13" TAIL,
+    "a5|minor|1|0.3|0.4|0.2|0.1|0.3|1.28|ok||model||||50|test|14" TAIL,
+    "a6|unknown||||||||unknown|misreg|||||50|buffer|15" TAIL,
 };
 static const char *const two_rows[N] = {
-    "a 1|undamaged|0|||||0.1|0.325|ok||train|50|train|10" TAIL,
-    "a,2|damaged|2|||||0.877|0.374|ok||model|50|test|11" TAIL,
-    "\"a3\"|damaged|2|||||0.54|0.69|abstain||model|50|buffer|12" TAIL,
-    "004|unknown||||||||unknown|nodata||50|train|13" TAIL,
-    "a5|undamaged|0|||||0.3|0.611|ok||model|50|test|14" TAIL,
-    "a6|unknown||||||||unknown|misreg||50|buffer|15" TAIL,
+    "a 1|undamaged|0|||||0.1|0.325|ok||train|0.35|-1.2|0.813|50|train|10" TAIL,
+    "a,2|damaged|2|||||0.877|0.374|ok||model||||50|test|11" TAIL,
+    "\"a3\"|damaged|2|||||0.54|0.69|abstain||model|0|0|0.04|50|buffer|12" TAIL,
+    "004|unknown||||||||unknown|nodata|||||50|train|13" TAIL,
+    "a5|undamaged|0|||||0.3|0.611|ok||model||||50|test|14" TAIL,
+    "a6|unknown||||||||unknown|misreg|||||50|buffer|15" TAIL,
 };
 
 static void test_tables(void **state)
