@@ -12,7 +12,8 @@
 enum { WIDTH = 860, HEIGHT = 460, LEFT = 70, TOP = 46, RIGHT = 640, BOTTOM = 400, MAX_TICKS = 12 };
 
 static const char *const colors[PLOT_MAX_SERIES] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                                    "#e69f00", "#56b4e9", "#8c6d1f", "#444444"};
+                                                    "#e69f00", "#56b4e9", "#8c6d1f", "#444444",
+                                                    "#7f3c8d", "#11a579", "#a00000", "#9a9a9a"};
 
 struct axis {
     double low, high; /* of the data, or their logarithms */
@@ -133,6 +134,13 @@ static void band(FILE *f, const struct plot_series *s, const struct axis *x, con
     int n = 0;
     for (int i = 0; s->low && i < s->n; i++)
         n += drawable(s, i) && isfinite(s->low[i]) && isfinite(s->high[i]);
+    for (int i = 0; n == 1 && i < s->n; i++)
+        if (drawable(s, i) && isfinite(s->low[i]) && isfinite(s->high[i]))
+            fprintf(f,
+                    "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"5\" "
+                    "stroke-opacity=\"0.3\"/>\n",
+                    place(x, s->x[i], LEFT, RIGHT), place(x, s->x[i], LEFT, RIGHT),
+                    place(y, s->low[i], BOTTOM, TOP), place(y, s->high[i], BOTTOM, TOP), color);
     if (n < 2)
         return;
     fprintf(f, "<polygon fill=\"%s\" fill-opacity=\"0.14\" points=\"", color);
@@ -171,6 +179,34 @@ static void line(FILE *f, const struct plot_series *s, const struct axis *x, con
     }
 }
 
+static void marks(FILE *f, const struct plot_series *s, const struct axis *x, const struct axis *y,
+                  const char *color, const char *label)
+{
+    for (int i = 0; s->mark && i < s->n; i++) {
+        if (!isfinite(s->x[i]) || !isfinite(s->mark[i]))
+            continue;
+        fprintf(f,
+                "<path fill=\"#ffffff\" stroke=\"%s\" stroke-width=\"1.6\" d=\"M%.1f %.1fl5 5l-5 5l-5 "
+                "-5z\"><title>",
+                color, place(x, s->x[i], LEFT, RIGHT), place(y, s->mark[i], BOTTOM, TOP) - 5);
+        text(f, s->name);
+        fprintf(f, ", ");
+        text(f, label ? label : "");
+        fprintf(f, ": %.4g at %.6g</title></path>\n", s->mark[i], s->x[i]);
+    }
+}
+
+static void mark_legend(FILE *f, const char *label, int row)
+{
+    const int at = TOP + 10 + 24 * row;
+    fprintf(f,
+            "<path fill=\"#ffffff\" stroke=\"#333333\" stroke-width=\"1.6\" d=\"M%d %dl5 5l-5 5l-5 "
+            "-5z\"/>\n<text x=\"%d\" y=\"%d\">",
+            RIGHT + 30, at - 5, RIGHT + 52, at + 4);
+    text(f, label);
+    fputs("</text>\n", f);
+}
+
 static void legend(FILE *f, const struct plot_series *s, int row)
 {
     const int at = TOP + 10 + 24 * row;
@@ -199,6 +235,7 @@ bool plot_write_svg(const char *path, const struct plot *p, struct err *e)
             widen(&y, s->y[i]);
             widen(&y, s->low ? s->low[i] : NAN);
             widen(&y, s->high ? s->high[i] : NAN);
+            widen(&y, s->mark ? s->mark[i] : NAN);
         }
     }
     if (!(x.low <= x.high) || (p->log_x && x.low <= 0))
@@ -216,6 +253,10 @@ bool plot_write_svg(const char *path, const struct plot *p, struct err *e)
         line(f, &p->series[k], &x, &y, colors[k]);
         legend(f, &p->series[k], k);
     }
+    for (int k = 0; k < p->n_series; k++)
+        marks(f, &p->series[k], &x, &y, colors[k], p->mark_label);
+    if (p->mark_label)
+        mark_legend(f, p->mark_label, p->n_series);
     fputs("</svg>\n", f);
     return file_out_commit(out, e);
 }

@@ -11,15 +11,17 @@ struct plot_series {
     const char *name;
     int n;
     const double *x, *y;      /* [n]; points that are not finite break the line */
-    const double *low, *high; /* [n] drawn as a band; NULL: none */
+    const double *low, *high; /* [n] drawn as a band, a single point as a bar; NULL: none */
+    const double *mark;       /* [n] drawn as hollow diamonds: what others found there; NULL: none */
     bool dashed;
 };
 
-enum { PLOT_MAX_SERIES = 8 };
+enum { PLOT_MAX_SERIES = 12 };
 
 struct plot {
     const char *title, *x_label, *y_label;
-    bool log_x; /* all x above 0 */
+    const char *mark_label; /* what the diamonds are; NULL: there are none */
+    bool log_x;             /* all x above 0 */
     const struct plot_series *series;
     int n_series;
 };
