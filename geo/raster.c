@@ -384,6 +384,7 @@ static bool set_bands(struct raster_file *f, const int *band, int n, struct err 
         }
     }
     bool masked = f->alpha > 0 || (GDALGetMaskFlags(GDALGetRasterBand(ds, band[0])) & GMF_PER_DATASET) != 0;
+    f->has_mask = masked && !f->alpha;
     GDALClose(ds);
     f->has_nodata = declared || !masked;
     for (int i = 0; i < n && !declared; i++)

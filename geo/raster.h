@@ -3,8 +3,8 @@
  * raster.h - the images of one date as one set of files, and reading any window of them on the working grid.
  *
  * raster.c checks each file once and remembers what it found; warp.c reads. A set is immutable once located
- * and may be shared by threads; a reader owns GDAL handles and belongs to one thread. Reading needs memory
- * for one window and GDAL's block cache (bounded by geo_init), whatever the size of the files. */
+ * and may be shared by threads; a reader belongs to one thread. Reading needs memory for one window and GDAL's
+ * block cache (bounded by geo_init), whatever the size of the files. */
 #ifndef AM_RASTER_H
 #define AM_RASTER_H
 
@@ -21,6 +21,7 @@ struct raster_file {
     char *wkt;
     double nodata[EVENT_MAX_BANDS];
     bool has_nodata;     /* a pixel is blank when every band used equals its nodata value */
+    bool has_mask;       /* a mask band of the whole file says what is blank; no alpha band */
     double gsd_x, gsd_y; /* ground size of a column and of a row at the image centre, metres */
     double gsd_m;        /* their geometric mean */
     double lon, lat;     /* image centre */
@@ -59,11 +60,20 @@ struct raster_reader *raster_reader_open(const struct raster_set *s, const struc
                                          struct err *e);
 void raster_reader_close(struct raster_reader *r); /* accepts NULL */
 
+/* Another reader of the same open files, for another thread. Each is closed by itself, in any order. */
+struct raster_reader *raster_reader_twin(const struct raster_reader *of, struct err *e);
+
 /* Window (x, y, w, h) in pixels of the working grid, which may reach beyond it. px [bands,h,w] gets the
  * values in the source's units, 0 where blank; valid [h,w] gets 1 where a file has data. The first file with
  * data wins. Bilinear, with a wider kernel when the source is finer than the grid. */
 bool raster_read(struct raster_reader *r, int x, int y, int w, int h, float *px, uint8_t *valid,
                  struct err *e);
+
+/* The same as stored bytes (scale_apply with lo and hi [bands]), of only those pixels whose need [h,w] is not 0 (NULL:
+ * all): px [bands,h,w] of the others is left as it is and their valid is 0. Of the files only the blocks under pixels
+ * needed are read. */
+bool raster_read_bytes(struct raster_reader *r, int x, int y, int w, int h, const uint8_t *need,
+                       const double *lo, const double *hi, uint8_t *px, uint8_t *valid, struct err *e);
 
 /* Percentiles lo and hi (0.02, 0.98) of every band of both dates over ground that has data in both, from a
  * bounded lattice of windows (scale.c). overlap: polygon in the working CRS. At least one valid pixel is
@@ -74,6 +84,8 @@ bool scale_measure(struct raster_reader *pre, struct raster_reader *post, OGRGeo
 
 /* Source value -> stored byte: lo -> 32, hi -> 223, linear, clamped. */
 uint8_t scale_apply(float value, double lo, double hi);
+void scale_run(const float *value, int n, double lo, double hi,
+               uint8_t *out); /* the same for n values, none a NaN */
 
 /* GDAL's last message of this thread as one line, in `out`. */
 const char *geo_message(char *out, size_t size);

@@ -29,6 +29,16 @@ uint8_t scale_apply(float value, double lo, double hi)
     return (uint8_t)fmin(fmax(v, 0), 255);
 }
 
+/* Truncation of what lies in [0, 256) is floor(), without a call for each value. */
+void scale_run(const float *value, int n, double lo, double hi, uint8_t *out)
+{
+    for (int i = 0; i < n; i++) {
+        double v = low_u8 + (value[i] - lo) / (hi - lo) * span_u8 + 0.5;
+        v = v > 0 ? v : 0;
+        out[i] = (uint8_t)(int)(v < 255 ? v : 255);
+    }
+}
+
 static int by_value(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;

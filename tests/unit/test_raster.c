@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_raster.c - reading windows of any image on the working grid, the checks of inputs, the scaling.
  * Expected values come from the formula that painted the image, taken at the place of the grid pixel. */
+#include "geo/raster_parts.h"
 #include "tests/unit/geo_fixture.h"
 
 struct view {
@@ -564,6 +565,168 @@ static void test_scaling(void **state)
     view_close(&post);
 }
 
+/* ---- own resampling beside GDAL's warper */
+
+/* Speckle with holes a few pixels wide, so that kernels are cut in every way. */
+static double holed(int band, double x, double y)
+{
+    unsigned k = (unsigned)floor(x / 1.3) * 2246822519u ^ (unsigned)floor(y / 1.7) * 3266489917u;
+    return (k >> 9) % 8 == 0 ? 0 : speckle(band, x, y);
+}
+
+static double holed_nan(int band, double x, double y)
+{
+    double v = holed(band, x, y);
+    return v > 0 ? v * 17.3 - 900 : NAN;
+}
+
+static double veil(double x, double y)
+{
+    unsigned k = (unsigned)floor(x) * 2246822519u ^ (unsigned)floor(y / 1.7) * 3266489917u;
+    return (k >> 9) % 3 * 90; /* none, faint, enough */
+}
+
+static double veil_mask(double x, double y)
+{
+    return veil(x, y) > 100 ? 255 : 0;
+}
+
+/* Reads the same window both ways. Values may differ by the rounding of floats (2e-6 of them), places with data by
+ * nothing. */
+static void assert_like_the_warper(struct fx_image im, double gsd)
+{
+    struct view v;
+    struct err e = {0};
+    const char *name = fx_write(im);
+    view_open(&v, &name, 1, gsd, -4.1, -3.3, 190, 170); /* beyond the image's corner */
+    view_read(&v);
+    const size_t n = (size_t)v.w * (size_t)v.h;
+    float *px = malloc(n * 3 * sizeof *px);
+    uint8_t *valid = malloc(n);
+    struct raster_reader *slow = raster_reader_twin(v.reader, &e);
+    raster_reader_only_warper(slow);
+    assert_true(raster_read(slow, 0, 0, v.w, v.h, px, valid, &e));
+    size_t n_valid = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (v.valid[i] != valid[i])
+            fail_msg("%s: %d instead of %d at %zu,%zu", im.name, v.valid[i], valid[i], i % 190, i / 190);
+        n_valid += valid[i];
+        for (size_t b = 0; b < 3; b++)
+            if (!(fabsf(v.px[b * n + i] - px[b * n + i]) <= 2e-6F * fmaxf(fabsf(px[b * n + i]), 256)))
+                fail_msg("%s: %.7g instead of %.7g at %zu,%zu", im.name, (double)v.px[b * n + i],
+                         (double)px[b * n + i], i % 190, i / 190);
+    }
+    assert_true(n_valid > n / 4);
+    raster_reader_close(slow);
+    free(px);
+    free(valid);
+    view_close(&v);
+}
+
+static void test_like_the_warper(void **state)
+{
+    (void)state;
+    struct fx_image im = fx_utm("byte.tif", 170, 160, 0.6, 0, 0);
+    im.value = holed; /* nothing declared: zero in all bands is blank */
+    im.type = GDT_Byte;
+    assert_like_the_warper(im, 0.5);
+    im.name = "aligned.tif"; /* pixels meet the grid's exactly, or halfway */
+    im.gt[1] = 0.5, im.gt[5] = -0.5;
+    im.gt[0] = east0 - 4.1 + 2, im.gt[3] = north0 + 3.3 - 0.25;
+    assert_like_the_warper(im, 0.5);
+    im = fx_utm("wide.tif", 900, 800, 0.11, 0, 0); /* a kernel of 10 x 10 source pixels */
+    im.value = holed;
+    im.type = GDT_Int16;
+    im.option = "TILED=YES";
+    assert_like_the_warper(im, 0.5);
+    im = fx_utm("oblong.tif", 300, 160, 0.3, 0, 0); /* wide along one axis only */
+    im.gt[5] = -0.55;
+    im.value = holed;
+    im.type = GDT_UInt16;
+    assert_like_the_warper(im, 0.5);
+    im = fx_utm("turned.tif", 170, 160, 0.6, 0, 0);
+    memcpy(im.gt, (double[]){east0, 0.6, 0.1, north0, 0.07, -0.6}, sizeof im.gt);
+    im.value = holed_nan;
+    assert_like_the_warper(im, 0.5);
+    im = fx_utm("veiled.tif", 170, 160, 0.6, 0, 0);
+    im.value = speckle;
+    im.type = GDT_Byte;
+    im.alpha = true;
+    im.opacity = veil;
+    assert_like_the_warper(im, 0.5);
+    im.alpha = false;
+    im.mask = true;
+    im.opacity = veil_mask;
+    im.name = "masked.tif";
+    assert_like_the_warper(im, 0.5);
+}
+
+static void test_like_the_warper_in_degrees(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    OGRCoordinateTransformationH t = geo_transform(UTM, "EPSG:4326", &e);
+    double lon = east0, lat = north0;
+    OCTTransform(t, 1, &lon, &lat, NULL);
+    OCTDestroyCoordinateTransformation(t);
+    struct fx_image im = fx_utm("degrees.tif", 300, 200, 1, 0, 0);
+    im.srs = "EPSG:4326";
+    im.type = GDT_UInt16;
+    im.value = lonlat_ramp;
+    memcpy(im.gt, (double[]){lon, 6e-6, 0, lat, 0, -6e-6}, sizeof im.gt);
+    assert_like_the_warper(im, 0.5);
+}
+
+/* Of a file with a block that no decoder can read, the pixels under its other blocks are read as ever, and bytes are
+ * what scale_apply says. */
+static void test_only_needed_blocks(void **state)
+{
+    (void)state;
+    struct view v;
+    struct err e = {0};
+    struct fx_image im = fx_utm("holed.tif", 512, 512, 0.5, 0, 0);
+    im.type = GDT_Byte;
+    im.value = speckle;
+    im.option = "COMPRESS=DEFLATE"; /* and strips of 512 x 5 pixels or so */
+    const char *name = fx_write(im);
+    view_open(&v, &name, 1, 0.5, 0, 0, 400, 400);
+    view_read(&v);
+    raster_reader_close(v.reader);
+    GDALDatasetH ds = GDALOpen(name, GA_ReadOnly);
+    int bw, bh, bad = 200;
+    GDALGetBlockSize(GDALGetRasterBand(ds, 1), &bw, &bh);
+    char key[64];
+    snprintf(key, sizeof key, "BLOCK_OFFSET_0_%d", bad / bh);
+    long at = strtol(GDALGetMetadataItem(GDALGetRasterBand(ds, 1), key, "TIFF"), NULL, 10);
+    GDALClose(ds);
+    FILE *f = fopen(name, "r+b");
+    assert_non_null(f);
+    fseek(f, at, SEEK_SET);
+    for (int i = 0; i < 64; i++)
+        fputc(0xff, f);
+    fclose(f);
+    v.reader = raster_reader_open(&v.set, &v.grid, &e);
+    const size_t n = (size_t)v.w * (size_t)v.h;
+    uint8_t *need = calloc(n, 1), *px = malloc(n * 3), *valid = malloc(n);
+    for (int y = 0; y < v.h; y++)
+        for (int x = 0; x < v.w; x++)
+            need[y * v.w + x] = (y < bad - 2 * bh || y > bad + 2 * bh) && (x / 50 + y / 50) % 2;
+    memset(px, 77, n * 3);
+    const double lo[3] = {10, 20, 30}, hi[3] = {190, 180, 170};
+    if (!raster_read_bytes(v.reader, 0, 0, v.w, v.h, need, lo, hi, px, valid, &e))
+        fail_msg("%s", e.msg);
+    for (size_t i = 0; i < n * 3; i++)
+        assert_int_equal(px[i], need[i % n] ? scale_apply(v.px[i], lo[i / n], hi[i / n]) : 77);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(valid[i], need[i]);
+    assert_false(raster_read_bytes(v.reader, 0, 0, v.w, v.h, NULL, lo, hi, px, valid, &e));
+    fx_assert_err(&e, ERR_INPUT, "holed.tif", "truncated or corrupt", NULL);
+    free(need);
+    free(px);
+    free(valid);
+    view_close(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -575,6 +738,9 @@ int main(void)
         cmocka_unit_test(test_mosaic_first_wins),
         cmocka_unit_test(test_window_beyond_the_image),
         cmocka_unit_test(test_window_independence),
+        cmocka_unit_test(test_like_the_warper),
+        cmocka_unit_test(test_like_the_warper_in_degrees),
+        cmocka_unit_test(test_only_needed_blocks),
         cmocka_unit_test(test_finer_source_is_averaged),
         cmocka_unit_test(test_refused_files),
         cmocka_unit_test(test_refused_palette),
