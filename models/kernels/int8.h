@@ -55,7 +55,9 @@ void int8_conv(const struct int8_shape *s, const uint8_t *x, const int8_t *packe
 void int8_quantize(const float *x, int h, int w, int c, int pick, const float *scale, const float *shift,
                    bool leaky, float zero, uint8_t *q);
 
-/* Bodies: private to kernels/. */
+/* Private to kernels/: kernels_init()'s choice of a body, and the bodies. */
+void int8_init(void);
+
 struct int8_body {
     void (*conv)(const struct int8_shape *s, const uint8_t *x, const int8_t *packed,
                  const struct int8_epilogue *e);

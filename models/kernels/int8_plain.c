@@ -25,51 +25,49 @@ static bool has_avxvnni(void)
 }
 #endif
 
-static const struct int8_body *choose(const char **name)
+static const struct int8_body *chosen = &int8_plain;
+static const char *chosen_name = "plain";
+
+/* Asked once and kept: in a virtual machine a cpuid costs as much as a small convolution. */
+void int8_init(void)
 {
+    chosen = &int8_plain;
+    chosen_name = "plain";
 #ifdef AM_KERNELS_X86
     const char *rung = kernels_rung();
     bool is_512 = strcmp(rung, "avx512") == 0;
     if (is_512 && __builtin_cpu_supports("avx512vnni")) {
-        *name = "avx512vnni";
-        return &int8_avx512vnni;
-    }
-    if ((is_512 || strcmp(rung, "avx2") == 0) && has_avxvnni()) {
-        *name = "avxvnni";
-        return &int8_avxvnni;
+        chosen = &int8_avx512vnni;
+        chosen_name = "avx512vnni";
+    } else if ((is_512 || strcmp(rung, "avx2") == 0) && has_avxvnni()) {
+        chosen = &int8_avxvnni;
+        chosen_name = "avxvnni";
     }
 #endif
-    *name = "plain";
-    return &int8_plain;
 }
 
 const char *int8_name(void)
 {
-    const char *name;
-    choose(&name);
-    return name;
+    return chosen_name;
 }
 
 bool int8_is_fast(void)
 {
-    const char *name;
-    return choose(&name) != &int8_plain;
+    return chosen != &int8_plain;
 }
 
 void int8_conv(const struct int8_shape *s, const uint8_t *x, const int8_t *packed,
                const struct int8_epilogue *e)
 {
-    const char *name;
     assert(s->c % 4 == 0 && s->k % 16 == 0 && (s->ksize == 3 || s->stride == 1));
     assert(s->stride == 1 || (s->h % 2 == 0 && s->w % 2 == 0));
-    choose(&name)->conv(s, x, packed, e);
+    chosen->conv(s, x, packed, e);
 }
 
 void int8_quantize(const float *x, int h, int w, int c, int pick, const float *scale, const float *shift,
                    bool leaky, float zero, uint8_t *q)
 {
-    const char *name;
-    choose(&name)->quantize(x, h, w, c, pick, scale, shift, leaky, zero, q);
+    chosen->quantize(x, h, w, c, pick, scale, shift, leaky, zero, q);
 }
 
 void int8_pack(const struct int8_shape *s, const int8_t *w, int8_t *packed)

@@ -26,7 +26,6 @@ enum {
     PIXELS_MAX = 16
 };
 
-typedef uint8_t vb __attribute__((vector_size(VW), aligned(1), may_alias));
 typedef int vi_unaligned __attribute__((vector_size(VW * 4), aligned(1), may_alias));
 typedef int any_int __attribute__((aligned(1), may_alias));
 
@@ -71,10 +70,37 @@ INLINE vf leaky_relu(vf z)
     return larger(z, z * vec_splat(CONV_LRELU_SLOPE));
 }
 
-INLINE void store_bytes(uint8_t *q, vf z, vf offset)
+/* Bytes of n vectors of activations side by side: trunc(clamp(z + offset, 0, 255)). The conversion makes
+ * what lies below every int the least int, and the narrowing steps clamp at both ends; only what lies above
+ * every int needs a clamp before. */
+INLINE vi to_int(vf z, vf offset)
 {
-    vf v = smaller(larger(z + offset, vec_splat(0.0f)), vec_splat(255.0f));
-    *(vb *)q = __builtin_convertvector(__builtin_convertvector(v, vi), vb);
+    return __builtin_convertvector(smaller(vec_splat(255.0f), z + offset), vi);
+}
+
+INLINE void store_bytes(uint8_t *q, const vf *z, vf offset, const int n)
+{
+#if VW == 16
+    const __m512i none = _mm512_setzero_si512();
+    for (int v = 0; v < n; v++)
+        _mm_storeu_si128((__m128i *)(q + v * VW),
+                         _mm512_cvtusepi32_epi8(_mm512_max_epi32((__m512i)to_int(z[v], offset), none)));
+#else
+    /* the narrowing steps work within halves of 128 bits: a permutation brings the channels back in order */
+    int v = 0;
+    for (; v + 4 <= n; v += 4) {
+        __m256i a = _mm256_packs_epi32((__m256i)to_int(z[v], offset), (__m256i)to_int(z[v + 1], offset));
+        __m256i b = _mm256_packs_epi32((__m256i)to_int(z[v + 2], offset), (__m256i)to_int(z[v + 3], offset));
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        _mm256_storeu_si256((__m256i *)(q + v * VW),
+                            _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), order));
+    }
+    for (; v < n; v++) {
+        __m256i a = (__m256i)to_int(z[v], offset);
+        __m128i b = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+        _mm_storel_epi64((__m128i *)(q + v * VW), _mm_packus_epi16(b, b));
+    }
+#endif
 }
 
 /* ---- the sum */
@@ -171,25 +197,30 @@ INLINE void finish_tile(const struct int8_epilogue *e, const int *tile, const st
                         const bool has_scale)
 {
     const vf offset = vec_splat(e->zero + 0.5f);
+    vf mul[WIDE], add[WIDE], scale[WIDE], shift[WIDE];
     UNROLL for (int v = 0; v < vectors; v++)
     {
         const int k = at->k + v * VW;
-        const vf mul = vec_load(e->mul + k), add = vec_load(e->add + k);
-        const vf scale = has_scale ? vec_load(e->scale + k) : (vf){0};
-        const vf shift = has_scale ? vec_load(e->shift + k) : (vf){0};
-        for (int p = 0; p < at->pixels; p++) {
-            const size_t flat = at->flat + (size_t)p * stride + v * VW;
+        mul[v] = vec_load(e->mul + k);
+        add[v] = vec_load(e->add + k);
+        scale[v] = has_scale ? vec_load(e->scale + k) : (vf){0};
+        shift[v] = has_scale ? vec_load(e->shift + k) : (vf){0};
+    }
+    for (int p = 0; p < at->pixels; p++) {
+        const size_t flat = at->flat + (size_t)p * stride;
+        vf z[WIDE];
+        UNROLL for (int v = 0; v < vectors; v++)
+        {
             vi sum = *(const vi_unaligned *)(tile + p * PANEL + v * VW);
-            vf y = fused(__builtin_convertvector(sum, vf), mul, add);
+            vf y = fused(__builtin_convertvector(sum, vf), mul[v], add[v]);
             if (has_residual)
-                y += vec_load(e->residual + flat);
+                y += vec_load(e->residual + flat + v * VW);
             if (has_out)
-                vec_store(e->out + flat, y);
-            if (has_scale)
-                y = fused(y, scale, shift);
-            if (has_q)
-                store_bytes(e->q + at->padded + (size_t)p * stride + v * VW, leaky_relu(y), offset);
+                vec_store(e->out + flat + v * VW, y);
+            z[v] = leaky_relu(has_scale ? fused(y, scale[v], shift[v]) : y);
         }
+        if (has_q)
+            store_bytes(e->q + at->padded + (size_t)p * stride, z, offset, vectors);
     }
 }
 
@@ -277,7 +308,8 @@ static void quantize(const float *x, int h, int w, int c, int pick, const float 
             uint8_t *out = q + ((size_t)(i + 1) * (ow + 2) + j + 1) * c;
             for (int k = 0; k < c; k += VW) {
                 vf z = fused(vec_load(in + k), vec_load(scale + k), vec_load(shift + k));
-                store_bytes(out + k, leaky ? leaky_relu(z) : z, offset);
+                z = leaky ? leaky_relu(z) : z;
+                store_bytes(out + k, &z, offset, 1);
             }
         }
 }

@@ -10,6 +10,7 @@
  * Threads: kernels_init() writes the choice; call it before other threads use the kernels. */
 #include "models/kernels/kernels.h"
 #include "models/kernels/conv.h"
+#include "models/kernels/int8.h"
 
 #include <assert.h>
 #include <cblas.h>
@@ -89,7 +90,10 @@ bool kernels_init(struct err *e)
     if (conv && *conv && strcmp(conv, "winograd") != 0 && strcmp(conv, "direct") != 0)
         return err_set(e, ERR_USAGE, "AFTERMAP_CONV=%s: use winograd or direct", conv);
     use_direct = conv && strcmp(conv, "direct") == 0;
-    return choose_rung(e);
+    if (!choose_rung(e))
+        return false;
+    int8_init();
+    return true;
 }
 
 const char *kernels_rung(void)
