@@ -22,6 +22,7 @@
     X(USAGE, "wrong use of the command", 2, 400)                                                             \
     X(INPUT, "input rejected", 3, 422)                                                                       \
     X(NOT_FOUND, "not found", 3, 404)                                                                        \
+    X(CONFLICT, "changed by somebody else in the meantime", 3, 409)                                          \
     X(STRICT, "finished with warnings under --strict", 4, 200)                                               \
     X(RESOURCE, "out of memory, disk or time", 5, 507)                                                       \
     X(MODEL, "incompatible or corrupt model", 6, 422)                                                        \
