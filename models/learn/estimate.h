@@ -43,7 +43,7 @@ struct estimate_cell {
     uint32_t n_population, n_sample, n_hit; /* n_hit <= n_sample <= n_population, n_sample > 0 */
 };
 
-enum { ESTIMATE_MAX_CELLS = 64, ESTIMATE_BINS = 200, ESTIMATE_MAX_GROUPS = 5 };
+enum { ESTIMATE_MAX_CELLS = 512, ESTIMATE_BINS = 200, ESTIMATE_MAX_GROUPS = 5 };
 
 /* P(X <= x) and P(X >= x) for X hypergeometric: n drawn of N with K hits. */
 double estimate_lower_tail(uint32_t N, uint32_t K, uint32_t n, uint32_t x);

@@ -141,7 +141,7 @@ static void tails(struct total_test *t, uint32_t total, double *below, double *a
         t->next = swap;
         length = longer;
     }
-    const double at = (t->seen - base) / step, tie = 0.5 * open + 1e-6;
+    const double at = (t->seen - base) / step, tie = (open < 8 ? 0.5 * open : 4) + 1e-6;
     double equal = 0;
     *below = *above = 0;
     for (size_t i = 0; i < length; i++) {
