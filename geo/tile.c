@@ -413,7 +413,7 @@ static bool make_event(struct tiling *t, const char *dir, struct tile_report *r,
     if (dir &&
         (!file_join(path, sizeof path, dir, "chips.tif", e) || !(out = chips_create(path, &t->layout, e))))
         return false;
-    bool ok = tile_cut_chips(t, out, e);
+    bool ok = (!dir || tile_digests_start(t, e)) && tile_cut_chips(t, out, e);
     if (ok && t->n_pages == 0)
         ok = err_set(
             e, ERR_INPUT,
@@ -431,11 +431,14 @@ static bool make_event(struct tiling *t, const char *dir, struct tile_report *r,
     fill_report(t, r);
     progress_report(t->p, "index", 0, 1, NULL);
     return !dir || (file_join(path, sizeof path, dir, "chips.gpkg", e) && tile_write_index(t, path, e) &&
-                    tile_write_manifest(t, dir, r, e));
+                    tile_digests_end(t, e) && tile_write_manifest(t, dir, r, e));
 }
 
 static void tiling_free(struct tiling *t)
 {
+    if (t->digests.is_running) /* after a failure */
+        tile_digests_end(t, NULL);
+    tile_digests_free(t);
     raster_set_free(&t->set[0]);
     raster_set_free(&t->set[1]);
     vector_set_free(&t->v);

@@ -2,13 +2,16 @@
  *
  * tile_chips.c - cutting chips. Declared in tile_parts.h.
  *
- * Candidates are sorted by the square window of the working grid that their corner lies in; of each window
- * only the box around its chips is read, from both dates, and the chips are copied out of it. Ground without
- * footprints is never read, and memory holds one window per thread. A window with very many chips is cut into
- * several of at most CHIPS_PER_JOB.
+ * Candidates are sorted by the square window of the working grid that their corner lies in. Of each window only the
+ * pixels of its chips are read, from both dates, scaled to bytes on the way; ground without footprints is never read.
+ * A window with very many chips is cut into several of at most CHIPS_PER_JOB. Memory holds one window a thread.
  *
- * Threads: a batch of windows is read at once, each by its own worker (GDAL handles, scratch), then its chips
- * are appended in window order. Which thread ran a worker changes nothing, so neither does their number. */
+ * Windows are taken in strips of STRIP windows from north to south, so that what two of them share is still in GDAL's
+ * block cache when the second one comes, however wide the scene.
+ *
+ * Threads: a window is one thread's work; its chips are compressed and appended when all windows before it have had
+ * theirs (an ordered loop), so that a thread runs at most one window ahead and the store's bytes do not depend on how
+ * many there are. They share the files' handles (raster_reader_twin): while one reads, others resample or compress. */
 #include "geo/tile_parts.h"
 
 #include "models/base/mem.h"
@@ -19,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHIPS_PER_JOB = 512, WORKERS_MAX = 8 };
+enum { CHIPS_PER_JOB = 512, WORKERS_MAX = 16, STRIP = 8 };
 
 struct job {
     size_t first, n; /* into the sorted order */
@@ -30,23 +33,25 @@ struct worker {
     OGRCoordinateTransformationH to_grid;
     GDALDatasetH mask; /* one chip, 8 bit */
     uint8_t *mask_px;  /* [size,size] */
-    float *px[2];      /* [bands,h,w] of the window */
+    uint8_t *px[2];    /* [bands,h,w] of the window */
     uint8_t *valid[2]; /* [h,w] */
-    size_t room;       /* pixels px and valid have room for */
+    uint8_t *need;     /* [h,w] 1 where a chip lies */
+    size_t room;       /* pixels px, valid and need have room for */
     uint8_t *chips;    /* [n,size,size,channels] of the job */
     size_t chips_room;
     struct err err;
-    bool ok;
 };
 
 struct place {
     uint32_t item;
-    int x, y, window_x, window_y;
+    int x, y, strip, window_x, window_y;
 };
 
 static int by_window(const void *a, const void *b)
 {
     const struct place *p = a, *q = b;
+    if (p->strip != q->strip)
+        return p->strip < q->strip ? -1 : 1;
     if (p->window_y != q->window_y)
         return p->window_y < q->window_y ? -1 : 1;
     if (p->window_x != q->window_x)
@@ -69,14 +74,17 @@ static void worker_close(struct worker *w)
     if (w->mask)
         GDALClose(w->mask);
     free(w->mask_px);
+    free(w->need);
     free(w->chips);
 }
 
-static bool worker_open(struct worker *w, struct tiling *t, struct err *e)
+/* first: the worker whose files this one shares; itself NULL. */
+static bool worker_open(struct worker *w, struct tiling *t, const struct worker *first, struct err *e)
 {
     int size = t->layout.size;
     for (int d = 0; d < 2; d++)
-        if (!(w->reader[d] = raster_reader_open(&t->set[d], &t->grid, e)))
+        if (!(w->reader[d] = first ? raster_reader_twin(first->reader[d], e)
+                                   : raster_reader_open(&t->set[d], &t->grid, e)))
             return false;
     if (!(w->to_grid = geo_transform("EPSG:4326", t->grid.wkt, e)) ||
         !(w->mask_px = mem_array((size_t)size * (size_t)size, 1, "a footprint mask", e)))
@@ -115,26 +123,30 @@ static bool draw_mask(struct worker *w, const struct tiling *t, size_t item, str
                         t->v.item[item].bldg_id, geo_message(why, sizeof why));
 }
 
-/* Copies one chip out of the window whose corner is (x0, y0) and width is w_px; returns its blank share. */
+/* Copies one chip out of the window whose corner is (x0, y0) and size w_px x h_px; returns its blank share. */
 static double copy_chip(const struct worker *w, const struct tiling *t, size_t item, int x0, int y0, int w_px,
                         int h_px, uint8_t *out)
 {
     const struct tile_chip *c = &t->chip[item];
-    const int size = t->layout.size, n_bands = t->layout.n_bands;
+    const int size = t->layout.size, n_bands = t->layout.n_bands,
+              channels = imageset_stored_channels(&t->layout);
     const size_t plane = (size_t)w_px * (size_t)h_px;
     size_t n_blank = 0;
-    for (int y = 0; y < size; y++)
-        for (int x = 0; x < size; x++) {
-            size_t at = (size_t)(c->y - y0 + y) * (size_t)w_px + (size_t)(c->x - x0 + x);
-            for (int d = 0; d < 2; d++)
-                for (int b = 0; b < n_bands; b++)
-                    *out++ = w->valid[d][at]
-                                 ? scale_apply(w->px[d][(size_t)b * plane + at], t->lo[d][b], t->hi[d][b])
-                                 : 0;
-            *out++ = (uint8_t)(w->valid[0][at] | w->valid[1][at] << 1);
-            *out++ = w->mask_px[(size_t)y * (size_t)size + (size_t)x];
-            n_blank += !w->valid[0][at] || !w->valid[1][at];
+    for (int y = 0; y < size; y++, out += size * channels) {
+        const size_t at = (size_t)(c->y - y0 + y) * (size_t)w_px + (size_t)(c->x - x0);
+        const uint8_t *pre = w->valid[0] + at, *post = w->valid[1] + at;
+        const uint8_t *mask = w->mask_px + (size_t)y * (size_t)size;
+        for (int b = 0; b < 2 * n_bands; b++) { /* blank pixels are 0 already */
+            const uint8_t *from = w->px[b / n_bands] + (size_t)(b % n_bands) * plane + at;
+            for (int x = 0; x < size; x++)
+                out[x * channels + b] = from[x];
         }
+        for (int x = 0; x < size; x++) {
+            out[x * channels + 2 * n_bands] = (uint8_t)(pre[x] | post[x] << 1);
+            out[x * channels + 2 * n_bands + 1] = mask[x];
+            n_blank += !pre[x] || !post[x];
+        }
+    }
     return (double)n_blank / ((double)size * size);
 }
 
@@ -144,8 +156,10 @@ static bool worker_reserve(struct worker *w, const struct tiling *t, size_t n_px
     const size_t chip =
         (size_t)t->layout.size * (size_t)t->layout.size * (size_t)imageset_stored_channels(&t->layout);
     if (n_px > w->room) {
+        if (!mem_grow(&w->need, n_px, 1, "an image window", e))
+            return false;
         for (int d = 0; d < 2; d++)
-            if (!mem_grow(&w->px[d], n_px * (size_t)t->layout.n_bands, sizeof(float), "an image window", e) ||
+            if (!mem_grow(&w->px[d], n_px, (size_t)t->layout.n_bands, "an image window", e) ||
                 !mem_grow(&w->valid[d], n_px, 1, "an image window", e))
                 return false;
         w->room = n_px;
@@ -173,8 +187,14 @@ static bool run_job(struct worker *w, struct tiling *t, const struct job *job, c
     int w_px = x1 - x0 + size, h_px = y1 - y0 + size;
     if (!worker_reserve(w, t, (size_t)w_px * (size_t)h_px, job->n, e))
         return false;
+    memset(w->need, 0, (size_t)w_px * (size_t)h_px);
+    for (size_t i = job->first; i < job->first + job->n; i++)
+        for (int y = 0; y < size; y++)
+            memset(w->need + (size_t)(order[i].y - y0 + y) * (size_t)w_px + (order[i].x - x0), 1,
+                   (size_t)size);
     for (int d = 0; d < 2; d++)
-        if (!raster_read(w->reader[d], x0, y0, w_px, h_px, w->px[d], w->valid[d], e))
+        if (!raster_read_bytes(w->reader[d], x0, y0, w_px, h_px, w->need, t->lo[d], t->hi[d], w->px[d],
+                               w->valid[d], e))
             return false;
     for (size_t i = 0; i < job->n; i++) {
         size_t item = order[job->first + i].item;
@@ -200,7 +220,11 @@ static bool plan_jobs(const struct tiling *t, struct place **order_out, size_t *
     }
     for (size_t i = 0; i < t->v.n; i++)
         if (t->chip[i].candidate)
-            order[k++] = (struct place){(uint32_t)i, t->chip[i].x, t->chip[i].y, t->chip[i].x / t->window_px,
+            order[k++] = (struct place){(uint32_t)i,
+                                        t->chip[i].x,
+                                        t->chip[i].y,
+                                        t->chip[i].x / t->window_px / STRIP,
+                                        t->chip[i].x / t->window_px,
                                         t->chip[i].y / t->window_px};
     qsort(order, n, sizeof *order, by_window);
     *n_jobs = 0;
@@ -247,24 +271,29 @@ bool tile_cut_chips(struct tiling *t, struct chips_writer *out, struct err *e)
         n_workers = (int)n_jobs;
     bool ok = true;
     for (int k = 0; ok && k < n_workers; k++)
-        ok = worker_open(&worker[k], t, e);
-    for (size_t at = 0; ok && at < n_jobs; at += (size_t)n_workers) {
-        int batch = n_jobs - at < (size_t)n_workers ? (int)(n_jobs - at) : n_workers;
-#pragma omp parallel for num_threads(batch) schedule(static, 1)
-        for (int k = 0; k < batch; k++)
-            worker[k].ok = run_job(&worker[k], t, &jobs[at + (size_t)k], order, &worker[k].err);
-        for (int k = 0; ok && k < batch; k++) {
-            if (!worker[k].ok) {
-                if (e)
-                    *e = worker[k].err;
-                ok = false;
+        ok = worker_open(&worker[k], t, k ? &worker[0] : NULL, e);
+    if (ok) {
+#pragma omp parallel for ordered num_threads(n_workers) schedule(dynamic, 1)
+        for (size_t at = 0; at < n_jobs; at++) {
+            struct worker *w = &worker[omp_get_thread_num()];
+            bool go_on, done;
+#pragma omp atomic read
+            go_on = ok;
+            done = go_on && run_job(w, t, &jobs[at], order, &w->err);
+#pragma omp ordered
+            if (ok) { /* only here is it written, in job order: the first failure is the one that is told */
+                done = done && keep_chips(t, w, &jobs[at], order, out, &w->err);
+                if (done && progress_stopped(t->p))
+                    done = err_set(&w->err, ERR_INTERRUPTED, "interrupted");
+                progress_report(t->p, "chips", (double)(jobs[at].first + jobs[at].n), (double)n, NULL);
+                if (!done) {
+                    if (e)
+                        *e = w->err;
+#pragma omp atomic write
+                    ok = false;
+                }
             }
-            ok = ok && keep_chips(t, &worker[k], &jobs[at + (size_t)k], order, out, e);
         }
-        const struct job *last = &jobs[at + (size_t)batch - 1];
-        progress_report(t->p, "chips", (double)(last->first + last->n), (double)n, NULL);
-        if (ok && progress_stopped(t->p))
-            ok = err_set(e, ERR_INTERRUPTED, "interrupted");
     }
     for (int k = 0; k < WORKERS_MAX; k++)
         worker_close(&worker[k]);

@@ -133,8 +133,62 @@ bool tile_write_index(const struct tiling *t, const char *path, struct err *e)
 /* ---- event.json
  * ------------------------------------------------------------------------------------------------------- */
 
-/* Path and identity of a file: its digest, or for /vsi names what the file system tells. */
-static cJSON *describe_file(const char *path, struct err *e)
+static bool is_regular(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static void *digest_images(void *arg)
+{
+    struct tiling *t = arg;
+    struct tile_digests *g = &t->digests;
+    g->ok = true;
+    for (int d = 0; d < 2; d++)
+        for (int i = 0; g->ok && i < t->set[d].n; i++) {
+            const char *path = t->set[d].file[i].path;
+            if (progress_stopped(t->p))
+                g->ok = err_set(&g->err, ERR_INTERRUPTED, "interrupted");
+            else if (is_regular(path))
+                g->ok = file_sha256(path, g->hex[d][i], &g->err);
+        }
+    return NULL;
+}
+
+bool tile_digests_start(struct tiling *t, struct err *e)
+{
+    struct tile_digests *g = &t->digests;
+    for (int d = 0; d < 2; d++)
+        if (!(g->hex[d] = mem_array((size_t)t->set[d].n, sizeof *g->hex[d], "the digests of the images", e)))
+            return false;
+    int why = pthread_create(&g->thread, NULL, digest_images, t);
+    g->is_running = why == 0;
+    return why == 0 ? true : err_errno(e, ERR_RESOURCE, why, "no thread can be started");
+}
+
+bool tile_digests_end(struct tiling *t, struct err *e)
+{
+    struct tile_digests *g = &t->digests;
+    progress_report(t->p, "digest", 0, 1, NULL);
+    if (g->is_running)
+        pthread_join(g->thread, NULL);
+    g->is_running = false;
+    if (g->ok && progress_stopped(t->p))
+        g->ok = err_set(&g->err, ERR_INTERRUPTED, "interrupted");
+    if (!g->ok && e)
+        *e = g->err;
+    return g->ok;
+}
+
+void tile_digests_free(struct tiling *t)
+{
+    free(t->digests.hex[0]);
+    free(t->digests.hex[1]);
+}
+
+/* Path and identity of a file: its digest (known: computed already, or NULL), or for /vsi names what the file system
+ * tells. */
+static cJSON *describe_file(const char *path, const char *known, struct err *e)
 {
     char hex[65];
     struct stat st;
@@ -142,12 +196,12 @@ static cJSON *describe_file(const char *path, struct err *e)
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "path", path);
     if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-        if (!file_sha256(path, hex, e)) {
+        if (!(known && *known) && !file_sha256(path, hex, e)) {
             cJSON_Delete(o);
             return NULL;
         }
         cJSON_AddNumberToObject(o, "bytes", (double)st.st_size);
-        cJSON_AddStringToObject(o, "sha256", hex);
+        cJSON_AddStringToObject(o, "sha256", known && *known ? known : hex);
     } else if (VSIStatL(path, &vst) == 0) {
         cJSON_AddNumberToObject(o, "bytes", (double)vst.st_size);
         cJSON_AddNumberToObject(o, "modified", (double)vst.st_mtime);
@@ -155,14 +209,13 @@ static cJSON *describe_file(const char *path, struct err *e)
     return o;
 }
 
-static cJSON *describe_rasters(const struct raster_set *s, const struct progress *p, struct err *e)
+static cJSON *describe_rasters(const struct tiling *t, int date, struct err *e)
 {
+    const struct raster_set *s = &t->set[date];
     cJSON *list = cJSON_CreateArray();
     for (int i = 0; i < s->n; i++) {
         const struct raster_file *f = &s->file[i];
-        progress_report(p, "digest", i, s->n, s->phase);
-        cJSON *o = progress_stopped(p) ? (err_set(e, ERR_INTERRUPTED, "interrupted"), NULL)
-                                       : describe_file(f->path, e);
+        cJSON *o = describe_file(f->path, t->digests.hex[date] ? t->digests.hex[date][i] : NULL, e);
         if (!o) {
             cJSON_Delete(list);
             return NULL;
@@ -184,7 +237,7 @@ static cJSON *describe_footprints(const struct tiling *t, struct err *e)
 {
     cJSON *list = cJSON_CreateArray();
     for (int i = 0; i < t->v.n_paths; i++) {
-        cJSON *o = describe_file(t->v.path[i], e);
+        cJSON *o = describe_file(t->v.path[i], NULL, e);
         if (!o) {
             cJSON_Delete(list);
             return NULL;
@@ -300,8 +353,8 @@ bool tile_write_manifest(const struct tiling *t, const char *dir, const struct t
     cJSON_AddNumberToObject(root, "format", 1);
     cJSON_AddStringToObject(root, "program", AM_VERSION);
     cJSON *part[3] = {0};
-    bool ok = (part[0] = describe_rasters(&t->set[0], t->p, e)) &&
-              (part[1] = describe_rasters(&t->set[1], t->p, e)) && (part[2] = describe_footprints(t, e));
+    bool ok = (part[0] = describe_rasters(t, 0, e)) && (part[1] = describe_rasters(t, 1, e)) &&
+              (part[2] = describe_footprints(t, e));
     for (int i = 0; i < 3; i++)
         if (part[i])
             cJSON_AddItemToObject(inputs, (const char *[]){"pre", "post", "footprints"}[i], part[i]);

@@ -9,6 +9,7 @@
 #include "geo/raster.h"
 #include "geo/tile.h"
 #include "geo/vector.h"
+#include <pthread.h>
 
 /* The plan and fate of one footprint's chip; same index as the footprint. */
 struct tile_chip {
@@ -18,6 +19,14 @@ struct tile_chip {
     int64_t page;   /* -1 when left out */
     int32_t block;  /* -1 when left out */
     uint8_t split;  /* enum imageset_split */
+};
+
+/* The SHA-256 of the input images, computed beside the cutting. */
+struct tile_digests {
+    pthread_t thread;
+    bool is_running, ok;
+    struct err err;
+    char (*hex[2])[65]; /* [n files] of each date, "" where there is no file to read (/vsi names) */
 };
 
 struct tiling {
@@ -32,6 +41,7 @@ struct tiling {
     double lo[2][EVENT_MAX_BANDS], hi[2][EVENT_MAX_BANDS];
     struct tile_chip *chip; /* [v.n] */
     size_t n_pages;
+    struct tile_digests digests;
     struct split_options split; /* as used: distances at least a chip's diagonal */
     struct split_report split_report;
 };
@@ -44,6 +54,12 @@ bool tile_run_window(const struct tile_options *o, int window_px, const struct p
 /* Reads every window that holds a candidate, fills blank and page, appends kept chips to `out` (NULL: only
  * counts). */
 bool tile_cut_chips(struct tiling *t, struct chips_writer *out, struct err *e);
+
+/* Starts the digests of t's images on another thread; tile_digests_end waits for it (when it runs) and, with e not
+ * NULL, says how it went. The results stay until tile_digests_free. */
+bool tile_digests_start(struct tiling *t, struct err *e);
+bool tile_digests_end(struct tiling *t, struct err *e);
+void tile_digests_free(struct tiling *t);
 
 bool tile_write_index(const struct tiling *t, const char *path, struct err *e);
 /* dir: the folder being made, with chips.tif and chips.gpkg complete. */
