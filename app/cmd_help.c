@@ -103,7 +103,7 @@ static void print_man(void)
          "EXIT STATUS\n"
          ".Bl -tag -width Ds");
 #define ROW(name, text, status, http)                                                                        \
-    if (strcmp(#name, "NOT_FOUND") != 0)                                                                     \
+    if (strcmp(#name, "NOT_FOUND") != 0 && strcmp(#name, "CONFLICT") != 0)                                   \
         printf(".It %d\n%s\n", status, text);
     ERR_TABLE(ROW)
 #undef ROW
