@@ -4,7 +4,7 @@
 #include "models/kernels/conv.h"
 #include "models/kernels/vec.h"
 
-extern const struct conv_body LEVEL(conv_winograd), LEVEL(conv_direct);
+extern const struct conv_body LEVEL(conv_winograd), LEVEL(conv_phase), LEVEL(conv_direct);
 
-const struct conv_body *const LEVEL(conv_bodies)[] = {&LEVEL(conv_winograd), &LEVEL(conv_direct), &conv_plain,
-                                                      NULL};
+const struct conv_body *const LEVEL(conv_bodies)[] = {&LEVEL(conv_winograd), &LEVEL(conv_phase),
+                                                      &LEVEL(conv_direct), &conv_plain, NULL};

@@ -128,7 +128,7 @@ static const struct conv_body *body_for(const struct conv_shape *s)
     assert(s->c <= CONV_MAX_CHANNELS && s->k <= CONV_MAX_CHANNELS);
     assert((s->ksize == 1 || s->ksize == 3) && (s->stride == 1 || s->stride == 2));
     const struct conv_body *const *b = chosen->bodies;
-    while (b[1] && !(b[0]->takes(s) && !(use_direct && strcmp(b[0]->name, "winograd") == 0)))
+    while (b[1] && !(b[0]->takes(s) && (!use_direct || strcmp(b[0]->name, "direct") == 0)))
         b++;
     return *b;
 }

@@ -22,8 +22,8 @@ target_compile_definitions(am_kernels PRIVATE ${AM_KERNEL_DEFINITIONS})
 target_link_libraries(am_kernels PUBLIC am_flags am_base PkgConfig::OPENBLAS OpenMP::OpenMP_C)
 
 foreach(level ${AM_KERNEL_LEVELS})
-  add_library(am_kernels_${level} OBJECT models/kernels/conv_winograd.c models/kernels/conv_direct.c
-                                         models/kernels/conv_level.c)
+  add_library(am_kernels_${level} OBJECT models/kernels/conv_winograd.c models/kernels/conv_phase.c
+                                         models/kernels/conv_direct.c models/kernels/conv_level.c)
   target_compile_definitions(am_kernels_${level} PRIVATE KERNEL_LEVEL=${level} VW=${AM_KERNEL_VW_${level}})
   target_compile_options(am_kernels_${level} PRIVATE ${AM_KERNEL_FLAGS} ${AM_KERNEL_FLAGS_${level}})
   target_link_libraries(am_kernels_${level} PRIVATE am_flags OpenMP::OpenMP_C)
