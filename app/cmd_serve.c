@@ -8,17 +8,40 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEY_PORT = 1, KEY_BIND, KEY_BASE_URL };
+enum {
+    KEY_PORT = 1,
+    KEY_BIND,
+    KEY_BASE_URL,
+    KEY_TOKENS,
+    KEY_CERT,
+    KEY_KEY,
+    KEY_INSECURE,
+    KEY_CORS,
+    KEY_RATE
+};
 
 static const struct argp_option options[] = {
     {"port", KEY_PORT, "PORT", 0, "Port to listen on; 0 takes a free one (default 8080)", 1},
-    {"bind", KEY_BIND, "ADDRESS", 0, "Loopback address to listen on (default 127.0.0.1)", 1},
-    {"base-url", KEY_BASE_URL, "URL", 0, "Prefix of the links in answers (default http://ADDRESS:PORT)", 1},
+    {"bind", KEY_BIND, "ADDRESS", 0,
+     "Address to listen on (default 127.0.0.1); one that other machines can reach needs --token-file", 1},
+    {"base-url", KEY_BASE_URL, "URL", 0,
+     "Prefix of the links in answers (default: the address that the client asked for)", 1},
+    {"token-file", KEY_TOKENS, "FILE", 0,
+     "Ask for a token; FILE (mode 600) has one a line: ROLE NAME TOKEN, ROLE being reader, editor or admin",
+     2},
+    {"tls-cert", KEY_CERT, "FILE", 0, "Certificate (PEM) for HTTPS; needs --tls-key", 2},
+    {"tls-key", KEY_KEY, "FILE", 0, "Its private key (PEM)", 2},
+    {"insecure", KEY_INSECURE, NULL, 0,
+     "Listen beyond this machine without tokens: everybody there may do everything", 2},
+    {"cors", KEY_CORS, "ORIGIN", 0, "Let pages of this origin read from here (repeatable; default: none)", 2},
+    {"rate", KEY_RATE, "N", 0,
+     "Requests a second that one address may make, 0 for any number (default 200, on loopback any number)",
+     2},
     {0}};
 
 struct serve_cmd {
     struct serve_options serve;
-    struct string_list dirs;
+    struct string_list dirs, origins;
 };
 
 static void serve_cmd_defaults(void *options_)
@@ -26,6 +49,7 @@ static void serve_cmd_defaults(void *options_)
     struct serve_cmd *c = options_;
     c->serve.bind = "127.0.0.1";
     c->serve.port = 8080;
+    c->serve.rate = -1;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -48,6 +72,24 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_BASE_URL:
         c->serve.base_url = arg;
         break;
+    case KEY_TOKENS:
+        c->serve.token_file = arg;
+        break;
+    case KEY_CERT:
+        c->serve.tls_cert = arg;
+        break;
+    case KEY_KEY:
+        c->serve.tls_key = arg;
+        break;
+    case KEY_INSECURE:
+        c->serve.is_insecure = true;
+        break;
+    case KEY_CORS:
+        list_add(&c->origins, arg);
+        break;
+    case KEY_RATE:
+        c->serve.rate = parse_real(state, "--rate", arg, 0, 1e6);
+        break;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -59,6 +101,8 @@ static bool run(void *options_, const struct common *common, const struct progre
     struct serve_cmd *c = options_;
     c->serve.dirs = c->dirs.item;
     c->serve.n_dirs = c->dirs.n;
+    c->serve.origins = c->origins.item;
+    c->serve.n_origins = c->origins.n;
     struct serve *s = serve_start(&c->serve, e);
     if (!s)
         return false;
@@ -68,8 +112,8 @@ static bool run(void *options_, const struct common *common, const struct progre
         return true;
     }
     bool is_ipv6 = strchr(c->serve.bind, ':'); /* an IPv6 address stands in brackets in a URL */
-    printf("http://%s%s%s:%u/\n", is_ipv6 ? "[" : "", c->serve.bind, is_ipv6 ? "]" : "",
-           (unsigned)serve_port(s));
+    printf("http%s://%s%s%s:%u/\n", c->serve.tls_cert ? "s" : "", is_ipv6 ? "[" : "", c->serve.bind,
+           is_ipv6 ? "]" : "", (unsigned)serve_port(s));
     bool ok = flush_stdout(e);
     if (ok)
         console_say("serving %d map%s; Ctrl-C ends it", c->dirs.n, c->dirs.n == 1 ? "" : "s");
@@ -84,11 +128,14 @@ static bool run(void *options_, const struct common *common, const struct progre
 const struct command command_serve = {
     .name = "serve",
     .args_doc = "DIR...",
-    .summary = "Show maps in a browser and to QGIS, on this machine only",
+    .summary = "Show maps in a browser and to QGIS",
     .doc = "Serves folders made by `aftermap assess`: a page with a swipe map, OGC API Features for QGIS and "
            "ogr2ogr, the files "
            "with Range requests, and map tiles.\v"
-           "Prints its address on standard output. Nothing outside this machine is contacted.\n\n"
+           "Prints its address on standard output. Nothing outside this machine is contacted, and nothing "
+           "outside it is "
+           "answered unless --bind says so, which needs tokens; give a certificate then, or tokens travel in "
+           "the clear.\n\n"
            "Example: aftermap serve map --port 8080",
     .options = options,
     .parse = parse,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * assessment.c - reading a map folder into memory (assessment.h). */
 #include "web/assessment.h"
+#include "web/geojson.h"
 
 #include "models/base/file.h"
 #include "models/base/mem.h"
@@ -18,7 +19,7 @@
 #include <sys/stat.h>
 
 const char *const assessment_equal_names[EQUAL_COUNT] = {"bldg_id", "dmg_class", "dmg_level", "status",
-                                                         "reason"};
+                                                         "reason",  "zone_id",   "lbl_src"};
 
 enum { RUN_JSON_MAX_BYTES = 16 << 20 };
 
@@ -27,125 +28,15 @@ struct reader {
     struct assessment *as;
     FILE *text, *names; /* growing as->text and as->names */
     size_t text_size, names_size;
-    int equal_field[EQUAL_COUNT], p_field, updated_field;         /* -1: absent */
+    int equal_field[EQUAL_COUNT], p_field, entropy_field, updated_field; /* -1: absent */
     uint32_t known[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES]; /* offsets of the field's distinct values */
     char *known_text[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES];
     int n_known[ASSESSMENT_MAX_FIELDS]; /* -1: too many to list */
 };
 
-/* ---- GeoJSON text
- * ----------------------------------------------------------------------------------------------- */
-
-static void write_number(FILE *f, double v, int decimals)
-{
-    char s[400]; /* DBL_MAX has 309 digits */
-    if (!isfinite(v)) {
-        fputs("null", f);
-        return;
-    }
-    int n = snprintf(s, sizeof s, "%.*f", decimals, v);
-    while (n > 1 && s[n - 1] == '0')
-        n--;
-    if (s[n - 1] == '.')
-        n--;
-    if (n == 2 && s[0] == '-' && s[1] == '0')
-        fputs("0", f);
-    else
-        fwrite(s, 1, (size_t)n, f);
-}
-
-static void write_string(FILE *f, const char *s)
-{
-    char *clean = CPLIsUTF8(s, -1) ? NULL : CPLForceToASCII(s, -1, '?');
-    fputc('"', f);
-    for (const char *p = clean ? clean : s; *p; p++) {
-        if (*p == '"' || *p == '\\')
-            fputc('\\', f);
-        if ((unsigned char)*p < 0x20)
-            fprintf(f, "\\u%04x", (unsigned)*p);
-        else
-            fputc(*p, f);
-    }
-    fputc('"', f);
-    CPLFree(clean);
-}
-
-static void write_point(FILE *f, OGRGeometryH g, int i)
-{
-    fputc('[', f);
-    write_number(f, OGR_G_GetX(g, i), 7);
-    fputc(',', f);
-    write_number(f, OGR_G_GetY(g, i), 7);
-    fputc(']', f);
-}
-
-/* One ring, turned when its winding is not the wanted one (RFC 7946, 3.1.6: exterior counter-clockwise). */
-static void write_ring(FILE *f, OGRGeometryH ring, bool counter_clockwise)
-{
-    int n = OGR_G_GetPointCount(ring);
-    double area = 0, x0 = n ? OGR_G_GetX(ring, 0) : 0, y0 = n ? OGR_G_GetY(ring, 0) : 0;
-    for (int i = 0; i + 1 < n; i++)
-        area += (OGR_G_GetX(ring, i) - x0) * (OGR_G_GetY(ring, i + 1) - y0) -
-                (OGR_G_GetX(ring, i + 1) - x0) * (OGR_G_GetY(ring, i) - y0);
-    bool turn = (area > 0) != counter_clockwise;
-    fputc('[', f);
-    for (int i = 0; i < n; i++) {
-        if (i)
-            fputc(',', f);
-        write_point(f, ring, turn ? n - 1 - i : i);
-    }
-    fputc(']', f);
-}
-
-static void write_polygon(FILE *f, OGRGeometryH g)
-{
-    fputc('[', f);
-    for (int i = 0; i < OGR_G_GetGeometryCount(g); i++) {
-        if (i)
-            fputc(',', f);
-        write_ring(f, OGR_G_GetGeometryRef(g, i), i == 0);
-    }
-    fputc(']', f);
-}
-
-static void write_geometry(FILE *f, OGRGeometryH g)
-{
-    if (!g || OGR_G_IsEmpty(g)) {
-        fputs("null", f);
-        return;
-    }
-    switch (OGR_GT_Flatten(OGR_G_GetGeometryType(g))) {
-    case wkbPoint:
-        fputs("{\"type\":\"Point\",\"coordinates\":", f);
-        write_point(f, g, 0);
-        fputc('}', f);
-        return;
-    case wkbPolygon:
-        fputs("{\"type\":\"Polygon\",\"coordinates\":", f);
-        write_polygon(f, g);
-        fputc('}', f);
-        return;
-    case wkbMultiPolygon:
-        fputs("{\"type\":\"MultiPolygon\",\"coordinates\":[", f);
-        for (int i = 0; i < OGR_G_GetGeometryCount(g); i++) {
-            if (i)
-                fputc(',', f);
-            write_polygon(f, OGR_G_GetGeometryRef(g, i));
-        }
-        fputs("]}", f);
-        return;
-    default: { /* lines and collections: rare, so GDAL's own writer will do */
-        char *options[] = {(char[]){"COORDINATE_PRECISION=7"}, NULL};
-        char *text = OGR_G_ExportToJsonEx(g, options);
-        fputs(text ? text : "null", f);
-        CPLFree(text);
-    }
-    }
-}
-
 static void write_property(FILE *f, OGRFeatureH feature, int i, const struct assessment_field *field)
 {
-    write_string(f, field->name);
+    geojson_string(f, field->name);
     fputc(':', f);
     if (!OGR_F_IsFieldSetAndNotNull(feature, i)) {
         fputs("null", f);
@@ -157,7 +48,7 @@ static void write_property(FILE *f, OGRFeatureH feature, int i, const struct ass
         fprintf(f, "%lld", (long long)OGR_F_GetFieldAsInteger64(feature, i));
         return;
     case OFTReal:
-        write_number(f, OGR_F_GetFieldAsDouble(feature, i), 3);
+        geojson_number(f, OGR_F_GetFieldAsDouble(feature, i), 3);
         return;
     case OFTDate:
     case OFTDateTime: {
@@ -174,7 +65,7 @@ static void write_property(FILE *f, OGRFeatureH feature, int i, const struct ass
         return;
     }
     default:
-        write_string(f, OGR_F_GetFieldAsString(feature, i));
+        geojson_string(f, OGR_F_GetFieldAsString(feature, i));
     }
 }
 
@@ -225,6 +116,14 @@ static time_t feature_time(OGRFeatureH feature, int field)
                                                                                       : (time_t)-1;
 }
 
+static int16_t thousandths(OGRFeatureH feature, int field, double most)
+{
+    double v = field >= 0 && OGR_F_IsFieldSetAndNotNull(feature, field)
+                   ? OGR_F_GetFieldAsDouble(feature, field)
+                   : -1;
+    return v >= 0 && v <= most ? (int16_t)lround(v * 1000) : ASSESSMENT_NO_P;
+}
+
 static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTransformationH to_lonlat,
                          struct building *b, struct err *e)
 {
@@ -239,13 +138,15 @@ static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTra
         OGR_G_FlattenTo2D(g);
         OGR_G_GetEnvelope(g, &box);
     }
-    memcpy(b->box, (double[4]){box.MinX, box.MinY, box.MaxX, box.MaxY}, sizeof b->box);
-    b->p_mille = ASSESSMENT_NO_P;
-    if (r->p_field >= 0 && OGR_F_IsFieldSetAndNotNull(feature, r->p_field)) {
-        double p = OGR_F_GetFieldAsDouble(feature, r->p_field);
-        if (p >= 0 && p <= 1)
-            b->p_mille = (int16_t)lround(p * 1000);
+    if (!isfinite(box.MinX + box.MinY + box.MaxX +
+                  box.MaxY)) { /* no place on Earth: the row stays, without one */
+        OGR_G_DestroyGeometry(g);
+        b->geometry = NULL;
+        box = (OGREnvelope){1, 0, 1, 0};
     }
+    memcpy(b->box, (double[4]){box.MinX, box.MinY, box.MaxX, box.MaxY}, sizeof b->box);
+    b->p_mille = thousandths(feature, r->p_field, 1);
+    b->entropy_mille = thousandths(feature, r->entropy_field, 32);
     b->updated = feature_time(feature, r->updated_field);
     for (int k = 0; k < EQUAL_COUNT; k++) {
         int i = r->equal_field[k];
@@ -254,8 +155,10 @@ static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTra
     }
     b->text = (size_t)ftello(r->text);
     fprintf(r->text, "{\"type\":\"Feature\",\"id\":%lld,\"geometry\":", (long long)b->fid);
-    write_geometry(r->text, g);
-    fputs(",\"properties\":{", r->text);
+    geojson_geometry(r->text, b->geometry, &(struct geojson_style){.decimals = 7});
+    fputs(",\"properties\":", r->text);
+    b->properties = (size_t)ftello(r->text);
+    fputc('{', r->text);
     for (int i = 0; i < as->n_fields; i++) {
         if (i)
             fputc(',', r->text);
@@ -272,7 +175,7 @@ static void read_fields(struct reader *r, OGRLayerH layer)
     OGRFeatureDefnH defn = OGR_L_GetLayerDefn(layer);
     for (int k = 0; k < EQUAL_COUNT; k++)
         r->equal_field[k] = -1;
-    r->p_field = r->updated_field = -1;
+    r->p_field = r->entropy_field = r->updated_field = -1;
     for (int i = 0; i < OGR_FD_GetFieldCount(defn) && i < ASSESSMENT_MAX_FIELDS; i++) {
         OGRFieldDefnH fd = OGR_FD_GetFieldDefn(defn, i);
         struct assessment_field *field = &as->field[as->n_fields++];
@@ -283,6 +186,8 @@ static void read_fields(struct reader *r, OGRLayerH layer)
                 r->equal_field[k] = i;
         if (strcmp(field->name, "p_dmg") == 0)
             r->p_field = i;
+        if (strcmp(field->name, "entropy") == 0)
+            r->entropy_field = i;
         if (strcmp(field->name, "updated") == 0)
             r->updated_field = i;
         if (strcmp(field->name, "updated") == 0 && field->type == OFTDate)
@@ -452,6 +357,24 @@ static void open_layer(struct assessment *as, int i, const cJSON *inputs, FILE *
     free(path);
 }
 
+/* The working grid's EPSG code, from its number or out of its definition; 0 when it has none. */
+static int grid_epsg(const cJSON *run)
+{
+    const cJSON *grid = cJSON_GetObjectItemCaseSensitive(run, "grid");
+    if (!grid)
+        grid = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(run, "event"), "grid");
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(grid, "epsg");
+    int epsg = cJSON_IsNumber(number) ? number->valueint : 0;
+    OGRSpatialReferenceH srs = OSRNewSpatialReference(text_of(grid, "wkt"));
+    const char *code = srs && *text_of(grid, "wkt") && OSRAutoIdentifyEPSG(srs) == OGRERR_NONE
+                           ? OSRGetAuthorityCode(srs, NULL)
+                           : NULL;
+    if (!epsg && code)
+        epsg = (int)strtol(code, NULL, 10);
+    OSRDestroySpatialReference(srs);
+    return epsg > 1024 && epsg < 100000 ? epsg : 0;
+}
+
 static bool read_run(struct assessment *as, struct err *e)
 {
     char run_path[4096], map_path[4096], gpkg_path[4096], hex[65];
@@ -484,6 +407,7 @@ static bool read_run(struct assessment *as, struct err *e)
     add_revision(f, map_path);
     add_revision(f, gpkg_path);
     snprintf(as->version, sizeof as->version, "%s", text_of(run, "version"));
+    as->epsg = grid_epsg(run);
     as->title = mem_strdup(*text_of(run, "title") ? text_of(run, "title") : file_base(as->dir), e);
     ok = as->title != NULL;
 out:

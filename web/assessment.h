@@ -21,19 +21,29 @@
 #include <time.h>
 
 /* Properties that may be compared for equality in a query. */
-enum { EQUAL_BLDG_ID, EQUAL_DMG_CLASS, EQUAL_DMG_LEVEL, EQUAL_STATUS, EQUAL_REASON, EQUAL_COUNT };
+enum {
+    EQUAL_BLDG_ID,
+    EQUAL_DMG_CLASS,
+    EQUAL_DMG_LEVEL,
+    EQUAL_STATUS,
+    EQUAL_REASON,
+    EQUAL_ZONE_ID,
+    EQUAL_LBL_SRC,
+    EQUAL_COUNT
+};
 extern const char *const assessment_equal_names[EQUAL_COUNT];
 
 enum { ASSESSMENT_MAX_FIELDS = 40, ASSESSMENT_MAX_VALUES = 32, ASSESSMENT_NO_P = INT16_MIN };
 
 struct building {
     int64_t fid;
-    size_t text, text_size;      /* the feature in assessment.text */
-    double box[4];               /* minx miny maxx maxy in degrees */
-    OGRGeometryH geometry;       /* NULL: none */
-    uint32_t equal[EQUAL_COUNT]; /* offsets into assessment.names; 0: null */
-    int16_t p_mille;             /* p_dmg in thousandths, ASSESSMENT_NO_P: null */
-    time_t updated;              /* (time_t)-1: null */
+    size_t text, text_size; /* the feature in assessment.text */
+    size_t properties; /* where in assessment.text its properties begin; its last byte closes the feature */
+    double box[4];     /* minx miny maxx maxy in degrees */
+    OGRGeometryH geometry;          /* NULL: none */
+    uint32_t equal[EQUAL_COUNT];    /* offsets into assessment.names; 0: null */
+    int16_t p_mille, entropy_mille; /* p_dmg and entropy in thousandths, ASSESSMENT_NO_P: null */
+    time_t updated;                 /* (time_t)-1: null */
 };
 
 struct assessment_field {
@@ -52,6 +62,7 @@ struct assessment {
     struct assessment_field field[ASSESSMENT_MAX_FIELDS];
     int n_fields;
     int updated_seconds; /* how long after building.updated its value still lasts: a date is a whole day */
+    int epsg;            /* of the working grid, from run.json; 0 unknown */
     double box[4];       /* of all buildings; empty collection: the world */
     char version[64];    /* of the program that made the map, from run.json; "" unknown */
     char revision[33];   /* changes with the files: part of the tiles' tags */

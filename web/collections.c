@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * collections.c - /collections, one collection, its schema and queryables (OGC API - Common Part 2, Features
  * Parts 1, 3). */
+#include "web/crs.h"
 #include "web/http.h"
 #include "web/routes.h"
 #include "web/service.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CRS84 "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 static cJSON *collection_document(const struct http_request *q, const struct assessment *as)
 {
@@ -20,14 +19,17 @@ static cJSON *collection_document(const struct http_request *q, const struct ass
     cJSON_AddStringToObject(doc, "description", "Buildings with the damage read from a pair of images.");
     cJSON *spatial = cJSON_AddObjectToObject(cJSON_AddObjectToObject(doc, "extent"), "spatial");
     cJSON_AddItemToArray(cJSON_AddArrayToObject(spatial, "bbox"), cJSON_CreateDoubleArray(as->box, 4));
-    cJSON_AddStringToObject(spatial, "crs", CRS84);
+    cJSON_AddStringToObject(spatial, "crs", CRS_84);
     cJSON_AddStringToObject(doc, "itemType", "feature");
-    cJSON_AddItemToArray(cJSON_AddArrayToObject(doc, "crs"), cJSON_CreateString(CRS84));
-    cJSON_AddStringToObject(doc, "storageCrs", CRS84);
+    cJSON_AddItemToObject(doc, "crs", crs_list(as->epsg));
+    cJSON_AddStringToObject(doc, "storageCrs", CRS_84);
     cJSON *links = cJSON_AddArrayToObject(doc, "links");
     const char *id = as->collection_id;
     http_link(links, q, "self", HTTP_JSON, "This document", "/collections/%s", id);
     http_link(links, q, "items", HTTP_GEOJSON, "Buildings as GeoJSON", "/collections/%s/items", id);
+    http_link(links, q, "items", HTTP_CSV, "Buildings as CSV", "/collections/%s/items?f=csv", id);
+    http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/tilesets-map", HTTP_JSON, "Map tiles",
+              "/collections/%s/map/tiles", id);
     http_link(links, q, "describedby", HTTP_SCHEMA, "Schema", "/collections/%s/schema", id);
     http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/queryables", HTTP_SCHEMA, "Queryables",
               "/collections/%s/queryables", id);

@@ -5,8 +5,12 @@
  * 1. Features come in rising id; `after` holds the id of the last one sent, so a page is found by bisection
  * and a client walks all of them exactly once.
  * 2. A next link keeps every parameter of the request but `after`.
- * 3. p_dmg is compared as it is shown, in thousandths: a filter reveals no more than the answer does. */
+ * 3. With sortby, `after` holds the sorted value beside the id; features without the value come last.
+ * 4. p_dmg is compared as it is shown, in thousandths: a filter reveals no more than the answer does. */
+#include "models/base/mem.h"
+#include "web/crs.h"
 #include "web/http.h"
+#include "web/items_csv.h"
 #include "web/routes.h"
 #include "web/service.h"
 
@@ -20,10 +24,16 @@
 
 enum { LIMIT_DEFAULT = 1000, LIMIT_MAX = 10000, TEXT_MAX = 24 };
 
+enum sort_key { SORT_FID, SORT_P_DMG, SORT_ENTROPY };
+
 struct filter {
     size_t limit;
-    int64_t after; /* INT64_MIN: from the start */
+    int64_t after; /* number of the last feature sent */
+    int after_key; /* and what it was sorted by */
     bool has_after;
+    enum sort_key sort;
+    bool is_falling;
+    struct crs crs;    /* of the answer */
     double rect[2][4]; /* one box, or two when it crosses the 180th meridian */
     int n_rects;       /* 0: everywhere */
     OGRGeometryH rect_geometry[2];
@@ -44,7 +54,7 @@ static bool parse_double(const char **p, double *v)
     return ok;
 }
 
-static bool parse_bbox(const char *text, struct filter *f)
+static bool parse_bbox(const char *text, const struct crs *crs, struct filter *f)
 {
     double v[6];
     int n = 0;
@@ -62,7 +72,7 @@ static bool parse_bbox(const char *text, struct filter *f)
     } else if (n != 4) {
         return false;
     }
-    if (v[1] > v[3])
+    if (!crs_box(crs, v) || v[1] > v[3])
         return false;
     if (v[0] <= v[2]) {
         memcpy(f->rect[f->n_rects++], v, sizeof f->rect[0]);
@@ -146,22 +156,63 @@ static bool parse_limit(const char *s, size_t *limit)
     return true;
 }
 
+/* "f" and the number; sorted: "s", the key, ".", the number; all hexadecimal. */
 static bool parse_after(const char *s, struct filter *f)
 {
+    static const char digits[] = "0123456789abcdef";
     char *end;
     errno = 0;
-    if (s[0] != 'f' || strspn(s + 1, "0123456789abcdef") != strlen(s + 1) || !s[1] || strlen(s) > 17)
+    f->has_after = true;
+    if (f->sort != SORT_FID) {
+        size_t n = *s == 's' ? strspn(s + 1, digits) : 0;
+        if (n == 0 || n > 4 || s[1 + n] != '.')
+            return false;
+        f->after_key = (int)strtoul(s + 1, NULL, 16);
+        s += n + 1;
+    } else if (*s != 'f') {
+        return false;
+    }
+    if (strspn(s + 1, digits) != strlen(s + 1) || !s[1] || strlen(s) > 17)
         return false;
     f->after = (int64_t)strtoull(s + 1, &end, 16);
-    f->has_after = true;
     return errno == 0;
 }
 
+static bool parse_sort(const char *s, struct filter *f)
+{
+    f->is_falling = *s == '-';
+    s += *s == '-' || *s == '+' || *s == ' '; /* a bare plus in a query is a space */
+    f->sort = strcmp(s, "p_dmg") == 0 ? SORT_P_DMG : strcmp(s, "entropy") == 0 ? SORT_ENTROPY : SORT_FID;
+    return f->sort != SORT_FID;
+}
+
+/* crs and bbox-crs; false when the reply is a 400. */
+static bool choose_crs(const struct http_request *q, const struct assessment *as, const char *name,
+                       struct crs *c, struct http_reply *a)
+{
+    const char *text = http_param(q, name);
+    if (crs_find(text ? text : CRS_84, as->epsg, c))
+        return true;
+    http_problem(q, a, 400, name,
+                 "%s is not one of the collection's coordinate systems; /collections/%s lists them", name,
+                 as->collection_id);
+    return false;
+}
+
 /* False when the reply is complete: a 400 that names the parameter. */
-static bool parse_filter(const struct http_request *q, struct filter *f, struct http_reply *a)
+static bool parse_filter(const struct http_request *q, const struct assessment *as, struct filter *f,
+                         struct http_reply *a)
 {
     const char *s;
+    struct crs bbox_crs;
     *f = (struct filter){.limit = LIMIT_DEFAULT, .max_p = 1000};
+    if (!choose_crs(q, as, "crs", &f->crs, a) || !choose_crs(q, as, "bbox-crs", &bbox_crs, a))
+        return false;
+    if ((s = http_param(q, "sortby")) && !parse_sort(s, f)) {
+        http_problem(q, a, 400, "sortby",
+                     "sortby must be p_dmg or entropy, with - before it for the largest first");
+        return false;
+    }
     if ((s = http_param(q, "limit")) && !parse_limit(s, &f->limit)) {
         http_problem(q, a, 400, "limit", "limit must be a whole number from 1 to %d", LIMIT_MAX);
         return false;
@@ -170,7 +221,7 @@ static bool parse_filter(const struct http_request *q, struct filter *f, struct 
         http_problem(q, a, 400, "after", "after must be taken from a next link");
         return false;
     }
-    if ((s = http_param(q, "bbox")) && !parse_bbox(s, f)) {
+    if ((s = http_param(q, "bbox")) && !parse_bbox(s, &bbox_crs, f)) {
         http_problem(q, a, 400, "bbox",
                      "bbox must be four (or six) finite numbers minx,miny,maxx,maxy with miny <= maxy");
         return false;
@@ -248,6 +299,13 @@ static bool matches(const struct assessment *as, const struct building *b, struc
     return f->n_rects == 0 || meets_rects(b, f);
 }
 
+/* What a feature is sorted by, as a number that rises along the list and fits four hexadecimal digits. */
+static int sort_value(const struct building *b, const struct filter *f)
+{
+    int v = f->sort == SORT_P_DMG ? b->p_mille : b->entropy_mille;
+    return v == ASSESSMENT_NO_P ? 0xffff : f->is_falling ? 0x8000 - v : v;
+}
+
 static void print_time(char *out, size_t size)
 {
     time_t now = time(NULL);
@@ -270,81 +328,178 @@ static void print_query(const struct http_request *q, char *out, size_t size)
     }
 }
 
-static void write_links(FILE *out, const struct http_request *q, const struct assessment *as,
-                        const char *type, const struct building *last)
+/* The rest of a next link's query: what was the last feature sent. */
+static void print_after(const struct filter *f, const struct building *last, char *out, size_t size)
 {
-    char query[4 * HTTP_MAX_TARGET - 200];
+    if (f->sort == SORT_FID)
+        snprintf(out, size, "after=f%" PRIx64, (uint64_t)last->fid);
+    else
+        snprintf(out, size, "after=s%x.%" PRIx64, (unsigned)sort_value(last, f), (uint64_t)last->fid);
+}
+
+static void write_links(FILE *out, const struct http_request *q, const struct assessment *as,
+                        const struct filter *f, const struct building *last)
+{
+    char query[4 * HTTP_MAX_TARGET - 200], position[60];
     const char *after = http_param(q, "after"), *cid = as->collection_id;
     print_query(q, query, sizeof query);
     cJSON *links = cJSON_CreateArray();
-    http_link(links, q, "self", type, "This page", "/collections/%s/items%s%s%s%s", cid,
+    http_link(links, q, "self", q->type, "This page", "/collections/%s/items%s%s%s%s", cid,
               q->n_params ? "?" : "", query, after ? (*query ? "&after=" : "after=") : "",
               after ? after : "");
     http_link(links, q, "collection", HTTP_JSON, "The collection", "/collections/%s", cid);
-    if (last)
-        http_link(links, q, "next", type, "The next page", "/collections/%s/items?%s%safter=f%" PRIx64, cid,
-                  query, *query ? "&" : "", (uint64_t)last->fid);
+    if (last) {
+        print_after(f, last, position, sizeof position);
+        http_link(links, q, "next", q->type, "The next page", "/collections/%s/items?%s%s%s", cid, query,
+                  *query ? "&" : "", position);
+    }
     char *text = cJSON_PrintUnformatted(links);
     fputs(text ? text : "[]", out);
     free(text);
     cJSON_Delete(links);
 }
 
+/* The feature as it is kept, or with its geometry in another coordinate system. */
+static void write_feature(FILE *out, const struct assessment *as, const struct building *b,
+                          const struct filter *f, OGRCoordinateTransformationH t)
+{
+    if (f->crs.epsg == 0) {
+        fwrite(as->text + b->text, 1, b->text_size, out);
+        return;
+    }
+    fprintf(out, "{\"type\":\"Feature\",\"id\":%" PRId64 ",\"geometry\":", b->fid);
+    crs_write(out, b->geometry, &f->crs, t);
+    fputs(",\"properties\":", out);
+    fwrite(as->text + b->properties, 1, b->text + b->text_size - b->properties, out);
+}
+
+/* ---- choosing a page
+ * ---------------------------------------------------------------------------------------------- */
+
+struct page {
+    const struct building **row; /* [n] */
+    size_t n, matched;
+    bool has_more;
+};
+
+static int compare_rows(const void *x, const void *y, void *ctx)
+{
+    const struct building *a = *(const struct building *const *)x, *b = *(const struct building *const *)y;
+    int u = sort_value(a, ctx), v = sort_value(b, ctx);
+    return u != v ? (u < v ? -1 : 1) : (a->fid > b->fid) - (a->fid < b->fid);
+}
+
+static bool is_past(const struct building *b, const struct filter *f)
+{
+    int key = f->sort == SORT_FID ? 0 : sort_value(b, f);
+    return !f->has_after || key > f->after_key || (key == f->after_key && b->fid > f->after);
+}
+
+static bool choose_page(const struct assessment *as, struct filter *f, struct page *p, struct err *e)
+{
+    *p = (struct page){0};
+    /* Unsorted, the rows come in order, and what lies beyond the page need only be counted. */
+    size_t room = f->sort == SORT_FID && f->limit < as->n ? f->limit : as->n;
+    p->row = mem_array(room, sizeof *p->row, "a page", e);
+    if (!p->row)
+        return false;
+    for (size_t i = 0; i < as->n; i++) {
+        const struct building *b = &as->building[i];
+        if (!matches(as, b, f))
+            continue;
+        p->matched++;
+        if (!is_past(b, f))
+            continue;
+        if (p->n == room)
+            p->has_more = true;
+        else
+            p->row[p->n++] = b;
+    }
+    if (f->sort != SORT_FID) {
+        qsort_r(p->row, p->n, sizeof *p->row, compare_rows, f);
+        p->has_more = p->n > f->limit;
+        if (p->has_more)
+            p->n = f->limit;
+    }
+    return true;
+}
+
+static void write_collection(FILE *out, const struct http_request *q, const struct assessment *as,
+                             const struct filter *f, const struct page *p, OGRCoordinateTransformationH t)
+{
+    char now[TEXT_MAX];
+    fputs("{\"type\":\"FeatureCollection\",\"features\":[", out);
+    for (size_t i = 0; i < p->n; i++) {
+        if (i)
+            fputc(',', out);
+        write_feature(out, as, p->row[i], f, t);
+    }
+    print_time(now, sizeof now);
+    fprintf(out, "],\"numberMatched\":%zu,\"numberReturned\":%zu,\"timeStamp\":\"%s\",\"links\":", p->matched,
+            p->n, now);
+    write_links(out, q, as, f, p->has_more ? p->row[p->n - 1] : NULL);
+    fputc('}', out);
+}
+
+/* A table has no place for links but the header. */
+static void link_table(const struct http_request *q, const struct assessment *as, const struct filter *f,
+                       const struct page *p, struct http_reply *a)
+{
+    char query[4 * HTTP_MAX_TARGET - 200], position[60];
+    if (!p->has_more)
+        return;
+    print_query(q, query, sizeof query);
+    print_after(f, p->row[p->n - 1], position, sizeof position);
+    if (strlen(q->base) + strlen(query) + strlen(as->collection_id) < 260)
+        http_reply_header(a, "Link", "<%s/collections/%s/items?%s%s%s>; rel=\"next\"", q->base,
+                          as->collection_id, query, *query ? "&" : "", position);
+}
+
 void items_get(const struct service *s, const struct http_request *q, const char *const *arg,
                struct http_reply *a)
 {
     struct filter f;
-    char now[TEXT_MAX], *body = NULL;
-    size_t size = 0, matched = 0, returned = 0;
-    const struct building *last = NULL;
-    bool has_more = false;
+    struct page p = {0};
+    struct err e = {0};
+    char *body = NULL;
+    size_t size = 0;
+    bool ok = true;
     const struct assessment *as = service_collection(s, q, arg[0], a);
-    if (!as || !parse_filter(q, &f, a))
+    if (!as || !parse_filter(q, as, &f, a))
         return;
-    FILE *out = open_memstream(&body, &size);
-    if (!out) {
-        http_problem(q, a, 507, NULL, "memory ran out");
-        return;
-    }
-    fputs("{\"type\":\"FeatureCollection\",\"features\":[", out);
-    for (size_t i = 0; i < as->n; i++) {
-        const struct building *b = &as->building[i];
-        if (!matches(as, b, &f))
-            continue;
-        matched++;
-        if (f.has_after && b->fid <= f.after)
-            continue;
-        if (returned == f.limit) {
-            has_more = true;
-            continue;
+    OGRCoordinateTransformationH t = crs_transform(&f.crs, false, &ok);
+    FILE *out = ok && choose_page(as, &f, &p, &e) ? open_memstream(&body, &size) : NULL;
+    if (out) {
+        if (strcmp(q->type, HTTP_CSV) == 0)
+            items_csv_write(out, as, p.row, p.n, &f.crs, t);
+        else
+            write_collection(out, q, as, &f, &p, t);
+        bool is_short = ferror(out) != 0;
+        if (fclose(out) != 0 || is_short) {
+            free(body);
+            body = NULL;
         }
-        if (returned++)
-            fputc(',', out);
-        fwrite(as->text + b->text, 1, b->text_size, out);
-        last = b;
-    }
-    print_time(now, sizeof now);
-    fprintf(out, "],\"numberMatched\":%zu,\"numberReturned\":%zu,\"timeStamp\":\"%s\",\"links\":", matched,
-            returned, now);
-    write_links(out, q, as, q->type, has_more ? last : NULL);
-    fputc('}', out);
-    for (int i = 0; i < 2; i++)
-        OGR_G_DestroyGeometry(f.rect_geometry[i]);
-    bool is_short = ferror(out) != 0;
-    if (fclose(out) != 0 || is_short) {
-        free(body);
-        body = NULL;
     }
     http_reply_body(a, 200, q->type, body, size);
-    http_reply_header(a, "Content-Crs", "<http://www.opengis.net/def/crs/OGC/1.3/CRS84>");
+    http_reply_header(a, "Content-Crs", "<%s>", f.crs.uri);
+    if (a->status == 200 && strcmp(q->type, HTTP_CSV) == 0)
+        link_table(q, as, &f, &p, a);
+    for (int i = 0; i < 2; i++)
+        OGR_G_DestroyGeometry(f.rect_geometry[i]);
+    if (t)
+        OCTDestroyCoordinateTransformation(t);
+    free(p.row);
 }
 
 void item_get(const struct service *s, const struct http_request *q, const char *const *arg,
               struct http_reply *a)
 {
     char *end, *text = NULL, *body = NULL;
+    size_t size = 0;
+    bool ok;
+    struct filter f = {0};
     const struct assessment *as = service_collection(s, q, arg[0], a);
-    if (!as)
+    if (!as || !choose_crs(q, as, "crs", &f.crs, a))
         return;
     errno = 0;
     int64_t fid = strtoll(arg[1], &end, 10);
@@ -353,18 +508,28 @@ void item_get(const struct service *s, const struct http_request *q, const char 
         http_problem(q, a, 404, NULL, "collection %s has no feature '%.40s'", as->collection_id, arg[1]);
         return;
     }
-    const struct building *b = &as->building[i];
     cJSON *links = cJSON_CreateArray();
     http_link(links, q, "self", q->type, "This building", "/collections/%s/items/%" PRId64, as->collection_id,
               fid);
     http_link(links, q, "collection", HTTP_JSON, "The collection", "/collections/%s", as->collection_id);
     text = cJSON_PrintUnformatted(links);
     cJSON_Delete(links);
-    /* The stored text ends with the feature's brace: the links go before it. */
-    int n =
-        text ? asprintf(&body, "%.*s,\"links\":%s}", (int)b->text_size - 1, as->text + b->text, text) : -1;
+    OGRCoordinateTransformationH t = crs_transform(&f.crs, false, &ok);
+    FILE *out = text && ok ? open_memstream(&body, &size) : NULL;
+    if (out) {
+        write_feature(out, as, &as->building[i], &f, t);
+        bool is_short = fflush(out) != 0;
+        /* The links go before the brace that ends the feature. */
+        is_short |= fseeko(out, -1, SEEK_CUR) != 0 || fprintf(out, ",\"links\":%s}", text) < 0;
+        if (fclose(out) != 0 || is_short) {
+            free(body);
+            body = NULL;
+        }
+    }
     free(text);
-    http_reply_body(a, 200, q->type, n < 0 ? NULL : body, n < 0 ? 0 : (size_t)n);
-    http_reply_header(a, "Content-Crs", "<http://www.opengis.net/def/crs/OGC/1.3/CRS84>");
+    if (t)
+        OCTDestroyCoordinateTransformation(t);
+    http_reply_body(a, 200, q->type, body, size);
+    http_reply_header(a, "Content-Crs", "<%s>", f.crs.uri);
     http_reply_validate(q, a);
 }

@@ -7,6 +7,7 @@
 #include "models/base/mem.h"
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,6 +294,15 @@ enum http_range http_range_parse(const char *value, uint64_t size, uint64_t *fir
     return HTTP_RANGE_PART;
 }
 
+static bool is_tag(const char *tag, size_t n, const char *etag)
+{
+    static const char gz[] = "-gz\""; /* how encode.c marks the tag of a compressed answer */
+    size_t whole = strlen(etag);
+    if (n == whole && memcmp(tag, etag, n) == 0)
+        return true;
+    return n == whole + 3 && memcmp(tag, etag, whole - 1) == 0 && memcmp(tag + whole - 1, gz, 4) == 0;
+}
+
 bool http_etag_matches(const char *header, const char *etag)
 {
     if (!header)
@@ -309,7 +319,7 @@ bool http_etag_matches(const char *header, const char *etag)
             tag += 2;
             item -= 2;
         }
-        if ((item == 1 && *tag == '*') || (item == strlen(etag) && memcmp(tag, etag, item) == 0))
+        if ((item == 1 && *tag == '*') || is_tag(tag, item, etag))
             return true;
         p += n;
     }
@@ -329,6 +339,9 @@ void http_reply_free(struct http_reply *a)
     free(a->body);
     if (a->fd >= 0)
         close(a->fd);
+    if (a->stream.read)
+        a->stream.close(a->stream.ctx);
+    a->stream = (struct http_stream){0};
     a->body = NULL;
     a->fd = -1;
 }
@@ -399,10 +412,26 @@ const char *http_status_text(int status)
     static const struct {
         int status;
         const char *text;
-    } table[] = {{400, "Bad Request"},           {404, "Not Found"},           {405, "Method Not Allowed"},
-                 {406, "Not Acceptable"},        {413, "Content Too Large"},   {414, "URI Too Long"},
-                 {416, "Range Not Satisfiable"}, {421, "Misdirected Request"}, {422, "Unprocessable Content"},
-                 {500, "Internal Server Error"}, {503, "Service Unavailable"}, {507, "Insufficient Storage"}};
+    } table[] = {{400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {406, "Not Acceptable"},
+                 {409, "Conflict"},
+                 {411, "Length Required"},
+                 {412, "Precondition Failed"},
+                 {413, "Content Too Large"},
+                 {414, "URI Too Long"},
+                 {415, "Unsupported Media Type"},
+                 {416, "Range Not Satisfiable"},
+                 {421, "Misdirected Request"},
+                 {422, "Unprocessable Content"},
+                 {428, "Precondition Required"},
+                 {429, "Too Many Requests"},
+                 {500, "Internal Server Error"},
+                 {503, "Service Unavailable"},
+                 {507, "Insufficient Storage"}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].status == status)
             return table[i].text;
@@ -425,7 +454,7 @@ void http_problem(const struct http_request *q, struct http_reply *a, int status
     cJSON_AddStringToObject(doc, "instance", q->id);
     if (parameter) {
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "parameter", parameter);
+        cJSON_AddStringToObject(item, *parameter == '/' ? "pointer" : "parameter", parameter);
         cJSON_AddStringToObject(item, "detail", detail);
         cJSON_AddItemToArray(cJSON_AddArrayToObject(doc, "errors"), item);
     }
@@ -435,6 +464,94 @@ void http_problem(const struct http_request *q, struct http_reply *a, int status
     http_reply_json(a, HTTP_PROBLEM, doc);
     if (a->status == 200)
         a->status = status;
+}
+
+void http_problem_err(const struct http_request *q, struct http_reply *a, int input_status,
+                      const struct err *e)
+{
+    bool is_input = e->code == ERR_INPUT || e->code == ERR_USAGE;
+    http_problem(q, a, is_input ? input_status : err_http_status(e->code), NULL, "%s", e->msg);
+}
+
+void http_problem_member(struct http_reply *a, const char *name, cJSON *item)
+{
+    int status = a->status;
+    cJSON *doc = a->body ? cJSON_ParseWithLength(a->body, a->size) : NULL;
+    if (!doc || !item) {
+        cJSON_Delete(doc);
+        cJSON_Delete(item);
+        return;
+    }
+    cJSON_AddItemToObject(doc, name, item);
+    http_reply_json(a, HTTP_PROBLEM, doc);
+    if (a->status == 200)
+        a->status = status;
+}
+
+/* ---- what a request brings
+ * ------------------------------------------------------------------------------------------- */
+
+bool http_body_is(const struct http_request *q, const char *type)
+{
+    const char *sent = http_header(q, "Content-Type");
+    size_t n = sent ? strcspn(sent, "; \t") : 0;
+    return n == strlen(type) && strncasecmp(sent, type, n) == 0;
+}
+
+cJSON *http_body_json(const struct http_request *q, struct http_reply *a)
+{
+    if (!http_body_is(q, HTTP_JSON)) {
+        http_problem(q, a, 415, NULL, "the body must be JSON, and its Content-Type " HTTP_JSON);
+        return NULL;
+    }
+    /* A NUL would end the text early, and what comes after it would go unread. */
+    bool is_text = q->body && !memchr(q->body, 0, q->body_size);
+    cJSON *doc = is_text ? cJSON_ParseWithOpts(q->body, NULL, true) : NULL;
+    if (!cJSON_IsObject(doc)) {
+        http_problem(q, a, 400, NULL, "the body is no JSON object");
+        cJSON_Delete(doc);
+        return NULL;
+    }
+    return doc;
+}
+
+bool http_param_int(const struct http_request *q, struct http_reply *a, const char *name, long low, long high,
+                    long *value)
+{
+    const char *s = http_param(q, name);
+    char *end;
+    if (!s)
+        return true;
+    errno = 0;
+    long v = strtol(s, &end, 10);
+    if (!isdigit((unsigned char)s[*s == '-']) || *end || errno || v < low || v > high) {
+        http_problem(q, a, 400, name, "%s must be a whole number from %ld to %ld", name, low, high);
+        return false;
+    }
+    *value = v;
+    return true;
+}
+
+int http_precondition(const struct http_request *q, struct http_reply *a, const char *etag, bool is_needed)
+{
+    const char *match = http_header(q, "If-Match"), *none = http_header(q, "If-None-Match");
+    int status = 0;
+    if (match && (!etag || !http_etag_matches(match, etag)))
+        status = 412;
+    if (none && etag && http_etag_matches(none, etag))
+        status = 412;
+    if (!match && !none && is_needed)
+        status = 428;
+    if (status == 412)
+        http_problem(q, a, 412, NULL,
+                     etag ? "it was changed since: read it again and decide anew"
+                          : "it is not there (any more)");
+    else if (status)
+        http_problem(q, a, 428, NULL,
+                     "send If-Match with the tag of what you have read, so that nobody's change is lost");
+    if (status && etag)
+        http_reply_header(a, "ETag", "%s", etag);
+    return status;
 }
 
 void http_link(cJSON *links, const struct http_request *q, const char *rel, const char *type,

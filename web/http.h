@@ -14,6 +14,7 @@
 #define AM_HTTP_H
 
 #include "models/base/err.h"
+#include "web/auth.h"
 #include <cJSON.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +23,7 @@ enum {
     HTTP_MAX_TARGET = 4096, /* bytes of path and query; longer ones get 414 */
     HTTP_MAX_PARTS = 8,     /* path segments */
     HTTP_MAX_PARAMS = 32,
-    HTTP_MAX_HEADERS = 12
+    HTTP_MAX_HEADERS = 20
 };
 
 #define HTTP_JSON "application/json"
@@ -31,6 +32,7 @@ enum {
 #define HTTP_SCHEMA "application/schema+json"
 #define HTTP_PROBLEM "application/problem+json"
 #define HTTP_HTML "text/html; charset=utf-8"
+#define HTTP_CSV "text/csv; charset=utf-8"
 
 struct http_param {
     const char *name, *value;
@@ -40,6 +42,10 @@ struct http_request {
     char id[40];    /* X-Request-Id */
     char base[320]; /* scheme, host and port of absolute links, no slash at the end */
     bool is_head;
+    const char *method;    /* GET for HEAD */
+    struct auth_user user; /* who asks */
+    const char *body;      /* [body_size] and a NUL after it; NULL: none was sent */
+    size_t body_size;
     const char *type;           /* negotiated media type; NULL when the route has just its own */
     char *part[HTTP_MAX_PARTS]; /* decoded path segments; a slash at the end adds none */
     int n_parts;
@@ -50,6 +56,15 @@ struct http_request {
     const void *header_ctx;
 };
 
+/* An answer that grows: events. */
+struct http_stream {
+    /* Fills up to `size` bytes: their number, 0 when there is nothing now (it is asked again when the watch's clock
+     * ticks), -1 at the end. Must not wait. */
+    int64_t (*read)(void *ctx, char *out, size_t size);
+    void (*close)(void *ctx);
+    void *ctx;
+};
+
 struct http_reply {
     int status;
     const char *type;  /* static text; NULL: no body */
@@ -58,6 +73,7 @@ struct http_reply {
     size_t size;
     int fd; /* or a file, sent from offset; -1: none */
     uint64_t offset, length;
+    struct http_stream stream; /* or one that grows; read NULL: none */
     struct {
         const char *name;
         char value[360];
@@ -97,11 +113,30 @@ void http_reply_validate(const struct http_request *q, struct http_reply *a);
 /* The same with a tag known beforehand; true when the reply is now a complete 304. */
 bool http_reply_tagged(const struct http_request *q, struct http_reply *a, const char *etag);
 
-/* RFC 9457 problem documents. `parameter` (NULL: none) names the query parameter at fault. Replaces what the
- * reply held. */
+/* RFC 9457 problem documents. `parameter` (NULL: none) names the query parameter at fault, or, when it begins with
+ * a slash, the place in the body (a JSON pointer). Replaces what the reply held, but not its header lines. */
 void http_problem(const struct http_request *q, struct http_reply *a, int status, const char *parameter,
                   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 const char *http_status_text(int status);
+/* A problem out of an error record: its own HTTP status, or `input_status` for ERR_INPUT and ERR_USAGE. */
+void http_problem_err(const struct http_request *q, struct http_reply *a, int input_status,
+                      const struct err *e);
+/* Adds a member to the problem document that the reply holds; takes the item. */
+void http_problem_member(struct http_reply *a, const char *name, cJSON *item);
+
+/* The body as a JSON object (the caller's to delete). NULL: the reply is a 400, or a 415 where the request does not
+ * say that it sends JSON. */
+cJSON *http_body_json(const struct http_request *q, struct http_reply *a);
+/* True when Content-Type names this type, whatever its parameters. */
+bool http_body_is(const struct http_request *q, const char *type);
+
+/* A whole number of the query within [low, high]; `value` stays where it is not given. False: the reply is a 400. */
+bool http_param_int(const struct http_request *q, struct http_reply *a, const char *name, long low, long high,
+                    long *value);
+
+/* A precondition of RFC 9110, 13, on a resource whose tag is `etag` (NULL: it does not exist yet): 0 when the request
+ * may go on; 412; or, when it has none and one is needed, 428. The reply is then complete and shows the tag. */
+int http_precondition(const struct http_request *q, struct http_reply *a, const char *etag, bool is_needed);
 
 /* A link object {rel, type, title, href} added to an array; href is base + the printed path. */
 void http_link(cJSON *links, const struct http_request *q, const char *rel, const char *type,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * landing.c - the entry point, the page's files, conformance and health. */
+#include "web/encode.h"
 #include "web/http.h"
 #include "web/page.h"
 #include "web/routes.h"
 #include "web/service.h"
+#include "web/watch.h"
 
 #include "models/base/file.h"
 #include <stdio.h>
@@ -21,7 +23,6 @@ static const char no_page[] =
 static void page_reply(const struct http_request *q, struct http_reply *a, const char *name)
 {
     const struct page_file *file = page_find(name);
-    const char *encodings = http_header(q, "Accept-Encoding");
     if (!file && strcmp(name, "index.html") == 0) {
         a->status = 200;
         a->type = HTTP_HTML;
@@ -34,8 +35,7 @@ static void page_reply(const struct http_request *q, struct http_reply *a, const
         http_problem(q, a, 404, NULL, "the page has no such file");
         return;
     }
-    bool is_gzip = encodings && strstr(encodings, "gzip") && !strstr(encodings, "gzip;q=0,") &&
-                   !strstr(encodings, "gzip;q=0 ");
+    bool is_gzip = encode_is_wanted(http_header(q, "Accept-Encoding"));
     if (is_gzip) {
         a->status = 200;
         a->type = file->type;
@@ -80,6 +80,9 @@ void landing_get(const struct service *s, const struct http_request *q, const ch
     http_link(links, q, "conformance", HTTP_JSON, "Conformance classes", "/conformance");
     http_link(links, q, "data", HTTP_JSON, "Feature collections", "/collections");
     http_link(links, q, "related", HTTP_JSON, "Maps with layers and files", "/assessments");
+    http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/tiling-schemes", HTTP_JSON,
+              "Tile matrix sets", "/tileMatrixSets");
+    http_link(links, q, "related", "application/xml", "Picture layers as WMTS", "/wmts/WMTSCapabilities.xml");
     http_reply_json(a, HTTP_JSON, doc);
     http_reply_validate(q, a);
     http_reply_header(a, "Vary", "Accept, Accept-Encoding");
@@ -95,8 +98,14 @@ void conformance_get(const struct service *s, const struct http_request *q, cons
         "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
         "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
         "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/oas30",
+        "http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs",
         "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables",
         "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables-query-parameters",
+        "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/core",
+        "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/tileset",
+        "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/tilesets-list",
+        "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/geodata-tilesets",
+        "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/png",
     };
     (void)s;
     (void)arg;
@@ -136,4 +145,33 @@ void ready_get(const struct service *s, const struct http_request *q, const char
         }
     }
     health_get(s, q, arg, a);
+}
+
+void metrics_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                 struct http_reply *a)
+{
+    char *body = NULL;
+    size_t size = 0;
+    long n_open, n_slow;
+    FILE *out = open_memstream(&body, &size);
+    (void)q;
+    (void)arg;
+    if (out) {
+        telemetry_write((struct telemetry *)(uintptr_t)&s->telemetry, out);
+        watch_counts(s->watch, &n_open, &n_slow);
+        fprintf(out,
+                "# HELP aftermap_connections Open connections.\n# TYPE aftermap_connections gauge\n"
+                "aftermap_connections %ld\n"
+                "# HELP aftermap_slow_connections_total Connections ended for being too slow.\n"
+                "# TYPE aftermap_slow_connections_total counter\naftermap_slow_connections_total %ld\n"
+                "# HELP aftermap_maps Maps shown.\n# TYPE aftermap_maps gauge\naftermap_maps %d\n",
+                n_open, n_slow, s->n);
+        bool is_short = ferror(out) != 0;
+        if (fclose(out) != 0 || is_short) {
+            free(body);
+            body = NULL;
+        }
+    }
+    http_reply_body(a, 200, "text/plain; version=0.0.4; charset=utf-8", body, size);
+    http_reply_header(a, "Cache-Control", "no-store");
 }

@@ -34,8 +34,8 @@ static cJSON *format_parameter(const struct route *r)
     cJSON_AddBoolToObject(o, "required", false);
     cJSON_AddStringToObject(schema, "type", "string");
     cJSON *names = cJSON_AddArrayToObject(schema, "enum");
-    for (int i = 0; i < ROUTE_MAX_TYPES && r->types[i]; i++)
-        cJSON_AddItemToArray(names, cJSON_CreateString(r->formats[i]));
+    for (int i = 0; i < ROUTE_MAX_TYPES && r->types->type[i]; i++)
+        cJSON_AddItemToArray(names, cJSON_CreateString(r->types->format[i]));
     cJSON_AddItemToObject(o, "schema", schema);
     return o;
 }
@@ -52,6 +52,18 @@ static void add_path_parameters(cJSON *list, const char *pattern)
     }
 }
 
+static void add_body(cJSON *operation, const struct route_body *b)
+{
+    cJSON *body = cJSON_AddObjectToObject(operation, "requestBody");
+    cJSON_AddBoolToObject(body, "required", true);
+    cJSON *content = cJSON_AddObjectToObject(body, "content");
+    for (int i = 0; i < ROUTE_MAX_TYPES && b->type[i]; i++) {
+        cJSON *media = cJSON_AddObjectToObject(content, b->type[i]);
+        if (i == 0 && b->schema)
+            cJSON_AddItemToObject(media, "schema", cJSON_Parse(b->schema));
+    }
+}
+
 static cJSON *operation(const struct route *r, const char *path, const char *id)
 {
     cJSON *o = cJSON_CreateObject();
@@ -62,19 +74,30 @@ static cJSON *operation(const struct route *r, const char *path, const char *id)
     add_path_parameters(params, path);
     for (int i = 0; r->params && r->params[i]; i++)
         cJSON_AddItemToArray(params, parameter(r->params[i], "query"));
-    if (r->types[0])
+    if (r->types)
         cJSON_AddItemToArray(params, format_parameter(r));
+    if (r->body)
+        add_body(o, r->body);
     cJSON *responses = cJSON_AddObjectToObject(o, "responses");
-    cJSON *ok = cJSON_AddObjectToObject(responses, "200");
+    cJSON *ok = cJSON_AddObjectToObject(responses, strcmp(r->method, "DELETE") == 0 ? "204" : "200");
     cJSON_AddStringToObject(ok, "description", r->summary);
     cJSON *content = cJSON_AddObjectToObject(ok, "content");
-    for (int i = 0; i < ROUTE_MAX_TYPES && r->types[i]; i++)
-        cJSON_AddObjectToObject(content, r->types[i]);
-    if (!r->types[0])
-        cJSON_AddObjectToObject(content, "application/octet-stream");
+    for (int i = 0; i < ROUTE_MAX_TYPES && r->types && r->types->type[i]; i++)
+        cJSON_AddObjectToObject(content, r->types->type[i]);
+    if (!r->types)
+        cJSON_AddObjectToObject(content,
+                                r->flags & ROUTE_STREAM ? "text/event-stream" : "application/octet-stream");
     cJSON *other = cJSON_AddObjectToObject(responses, "default");
     cJSON_AddStringToObject(other, "description", "A problem document (RFC 9457)");
     cJSON_AddObjectToObject(cJSON_AddObjectToObject(other, "content"), HTTP_PROBLEM);
+    if (r->role != AUTH_NOBODY) {
+        /* An empty one beside it: where the server has no tokens, none is needed. */
+        cJSON *security = cJSON_AddArrayToObject(o, "security"), *bearer = cJSON_CreateObject();
+        cJSON_AddArrayToObject(bearer, "bearer");
+        cJSON_AddItemToArray(security, bearer);
+        cJSON_AddItemToArray(security, cJSON_CreateObject());
+        cJSON_AddStringToObject(o, "x-role", auth_role_name(r->role));
+    }
     return o;
 }
 
@@ -103,6 +126,11 @@ static void add_path(cJSON *paths, const struct route *r, const char *path, cons
     cJSON_AddItemToObject(item, method, operation(r, path, id));
 }
 
+static bool is_here(const struct service *s, const struct route *r)
+{
+    return s->workflow || !(r->flags & ROUTE_WORKFLOW);
+}
+
 void openapi_get(const struct service *s, const struct http_request *q, const char *const *arg,
                  struct http_reply *a)
 {
@@ -121,11 +149,16 @@ void openapi_get(const struct service *s, const struct http_request *q, const ch
     cJSON *server = cJSON_CreateObject();
     cJSON_AddStringToObject(server, "url", q->base);
     cJSON_AddItemToArray(cJSON_AddArrayToObject(doc, "servers"), server);
+    cJSON *scheme = cJSON_AddObjectToObject(
+        cJSON_AddObjectToObject(cJSON_AddObjectToObject(doc, "components"), "securitySchemes"), "bearer");
+    cJSON_AddStringToObject(scheme, "type", "http");
+    cJSON_AddStringToObject(scheme, "scheme", "bearer");
     cJSON *paths = cJSON_AddObjectToObject(doc, "paths");
     for (int i = 0; i < n; i++)
-        add_path(paths, &table[i], table[i].pattern, table[i].id);
+        if (is_here(s, &table[i]))
+            add_path(paths, &table[i], table[i].pattern, table[i].id);
     for (int i = 0; i < n; i++) {
-        for (int k = 0; table[i].is_per_collection && k < s->n; k++) {
+        for (int k = 0; table[i].flags & ROUTE_PER_COLLECTION && k < s->n; k++) {
             char path[512], id[400];
             snprintf(id, sizeof id, "%s.%.300s", table[i].id, s->assessment[k]->collection_id);
             if (path_of_collection(table[i].pattern, s->assessment[k]->collection_id, path, sizeof path))
@@ -174,12 +207,26 @@ static void write_route(FILE *f, const struct route *r)
     fputs("</code></h2>\n<p>", f);
     write_escaped(f, r->summary);
     fputs(".</p>\n", f);
-    if (r->types[0]) {
+    if (r->types) {
         fputs("<p>Answers: ", f);
-        for (int i = 0; i < ROUTE_MAX_TYPES && r->types[i]; i++)
-            fprintf(f, "%s<code>%s</code> (f=%s)", i ? ", " : "", r->types[i], r->formats[i]);
+        for (int i = 0; i < ROUTE_MAX_TYPES && r->types->type[i]; i++)
+            fprintf(f, "%s<code>%s</code> (f=%s)", i ? ", " : "", r->types->type[i], r->types->format[i]);
         fputs("</p>\n", f);
     }
+    if (r->body) {
+        fputs("<p>Takes ", f);
+        for (int i = 0; i < ROUTE_MAX_TYPES && r->body->type[i]; i++)
+            fprintf(f, "%s<code>%s</code>", i ? ", " : "", r->body->type[i]);
+        fprintf(f, ", at most %zu KiB", r->body->max_bytes >> 10);
+        if (r->body->schema) {
+            fputs(": <code>", f);
+            write_escaped(f, r->body->schema);
+            fputs("</code>", f);
+        }
+        fputs("</p>\n", f);
+    }
+    if (r->role > AUTH_READER)
+        fprintf(f, "<p>Role: %s, where the server has tokens.</p>\n", auth_role_name(r->role));
     if (r->params || strchr(r->pattern, '{')) {
         fputs("<table><tr><th>Name</th><th>In</th><th>Meaning</th><th>Schema</th></tr>\n", f);
         for (const char *p = r->pattern; (p = strchr(p, '{')) != NULL; p++) {
@@ -204,7 +251,6 @@ void openapi_html_get(const struct service *s, const struct http_request *q, con
     size_t size = 0;
     const struct route *table = routes_table(&n);
     FILE *f = open_memstream(&body, &size);
-    (void)s;
     (void)arg;
     if (f) {
         fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aftermap: "
@@ -214,7 +260,8 @@ void openapi_html_get(const struct service *s, const struct http_request *q, con
               "too; errors are problem documents (RFC 9457).</p>\n",
               f);
         for (int i = 0; i < n; i++)
-            write_route(f, &table[i]);
+            if (is_here(s, &table[i]))
+                write_route(f, &table[i]);
         fputs("</main></body></html>\n", f);
         bool is_short = ferror(f) != 0;
         if (fclose(f) != 0 || is_short) {

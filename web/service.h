@@ -1,19 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * service.h - what handlers may see of the running server: the maps and the tile store. Immutable while it
- * serves, except for the tile store, which locks itself. */
+ * service.h - what handlers may see of the running server: the maps, the tile store, and the workflow where there
+ * is one.
+ *
+ * Maps are immutable; the list of them is replaced under maps_lock, whose reading side a request holds while its
+ * handler runs, except on routes of the workflow, which take it themselves. Tile store, telemetry and workflow look
+ * after their own threads. */
 #ifndef AM_SERVICE_H
 #define AM_SERVICE_H
 
 #include "web/assessment.h"
 #include "web/http.h"
+#include "web/telemetry.h"
+#include <pthread.h>
 
 struct tile_store; /* rendered tiles and open rasters (tiles.c) */
+struct workflow;   /* store, jobs and uploads under a data root */
+struct watch;
 
 struct service {
-    struct assessment **assessment; /* [n] */
+    struct assessment **assessment; /* [n], guarded by maps_lock */
     int n;
+    pthread_rwlock_t maps_lock;
     struct tile_store *tiles;
+    struct workflow *workflow; /* NULL: maps are only shown */
+    const struct auth *auth;   /* NULL: no tokens */
+    struct watch *watch;
+    bool is_tls;
+    struct telemetry telemetry;
 };
 
 struct tile_store *tile_store_create(struct err *e);

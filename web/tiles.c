@@ -5,6 +5,7 @@
 #include "web/routes.h"
 #include "web/service.h"
 #include "web/tile_render.h"
+#include "web/tiles_reply.h"
 
 #include "models/base/file.h"
 #include "models/base/mem.h"
@@ -121,23 +122,24 @@ static bool parse_index(const char *s, uint32_t *v)
     return true;
 }
 
-void tile_get(const struct service *s, const struct http_request *q, const char *const *arg,
-              struct http_reply *a)
+void tiles_reply(const struct service *s, const struct http_request *q, const struct assessment *as,
+                 const char *layer_name, const char *z_text, const char *x_text, const char *y_text,
+                 struct http_reply *a)
 {
     char key[256], hex[65], etag[48], *png = NULL;
     uint32_t z, x, y;
     int index = 0;
     size_t size = 0;
     struct err e;
-    const struct assessment *as = service_assessment(s, q, arg[0], a);
-    const struct tile_layer *layer = as ? find_layer(q, as, arg[1], &index, a) : NULL;
+    const struct tile_layer *layer = find_layer(q, as, layer_name, &index, a);
     if (!layer)
         return;
-    if (!parse_index(arg[2], &z) || z > TILES_MAX_ZOOM || !parse_index(arg[3], &x) ||
-        !parse_index(arg[4], &y) || x >> z || y >> z) {
+    if (!parse_index(z_text, &z) || z > TILES_MAX_ZOOM || !parse_index(x_text, &x) ||
+        !parse_index(y_text, &y) || x >> z || y >> z) {
         http_problem(q, a, 404, NULL,
-                     "no tile %.12s/%.12s/%.12s: z runs to %d, x and y below 2 to the power of z", arg[2],
-                     arg[3], arg[4], TILES_MAX_ZOOM);
+                     "no tile of zoom %.12s, column %.12s, row %.12s: zoom runs to %d, the others below 2 to "
+                     "its power",
+                     z_text, x_text, y_text, TILES_MAX_ZOOM);
         return;
     }
     int n = snprintf(key, sizeof key, "%s %d %u/%u/%u", as->revision, index, z, x, y);
@@ -161,6 +163,14 @@ void tile_get(const struct service *s, const struct http_request *q, const char 
         free(png);
         a->status = 204;
     }
+}
+
+void tile_get(const struct service *s, const struct http_request *q, const char *const *arg,
+              struct http_reply *a)
+{
+    const struct assessment *as = service_assessment(s, q, arg[0], a);
+    if (as)
+        tiles_reply(s, q, as, arg[1], arg[2], arg[3], arg[4], a);
 }
 
 void tilejson_get(const struct service *s, const struct http_request *q, const char *const *arg,

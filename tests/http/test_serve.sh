@@ -29,14 +29,14 @@ check "api: operation ids are unique" "$(get "$base/api" | jq '[.paths[][] .oper
 for path in '{collectionId}' demo.buildings; do
     check "api: items of $path declare the filters" "$(get "$base/api" | jq -r --arg p "/collections/$path/items" \
         '[.paths[$p].get.parameters[] | select(.in=="query").name] | sort | join(" ")')" \
-        "after bbox bldg_id datetime dmg_class dmg_level f limit max_p min_p reason status"
+        "after bbox bbox-crs bldg_id crs datetime dmg_class dmg_level f lbl_src limit max_p min_p reason sortby status zone_id"
 done
 # Every path without variables that the description names must answer.
 for path in $(get "$base/api" | jq -r '.paths | keys[] | select(contains("{") | not)'); do
     check "api: $path answers" "$(code "$base$path")" 200
 done
 check "api.html" "$(header Content-Type "$base/api.html")" "text/html; charset=utf-8"
-check "conformance: claims" "$(get "$base/conformance" | jq '.conformsTo | length')" 7
+check "conformance: claims" "$(get "$base/conformance" | jq '.conformsTo | length')" 13
 check "health" "$(get "$base/healthz")" '{"status":"ok"}'
 check "ready" "$(code "$base/readyz")" 200
 
@@ -48,7 +48,7 @@ check "collection: extent is OGR's" "$(get "$base/collections/demo.buildings" |
 check "collection: unknown" "$(code "$base/collections/other.buildings")" 404
 check "schema: all columns" "$(get "$base/collections/demo.buildings/schema" | jq '.properties | length')" 19
 check "queryables" "$(get "$base/collections/demo.buildings/queryables" | jq -r '.properties | keys | join(" ")')" \
-    "bldg_id dmg_class dmg_level reason status"
+    "bldg_id dmg_class dmg_level lbl_src reason status"
 check "queryables: values of dmg_class" "$(get "$base/collections/demo.buildings/queryables" |
     jq -r '.properties.dmg_class.enum | sort | join(" ")')" "destroyed major minor none unknown"
 

@@ -182,7 +182,9 @@ static const struct route *match(const char *method, const char *target, const c
     struct http_reply a;
     http_reply_init(&a);
     assert_true(parse(q, target));
-    const struct route *r = routes_match(method, q, arg, &a);
+    const struct route *r = routes_match(method, q, false, arg, &a);
+    if (r && !routes_check_params(r, q, &a))
+        r = NULL;
     *status = r ? 200 : a.status;
     http_reply_free(&a);
     return r;
@@ -238,6 +240,11 @@ static void the_table_describes_itself(void **state)
             const struct route_param *v = routes_variable(name);
             assert_non_null(v);
             cJSON *schema = cJSON_Parse(v->schema);
+            assert_non_null(schema);
+            cJSON_Delete(schema);
+        }
+        if (table[i].body && table[i].body->schema) {
+            cJSON *schema = cJSON_Parse(table[i].body->schema);
             assert_non_null(schema);
             cJSON_Delete(schema);
         }
