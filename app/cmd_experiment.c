@@ -18,7 +18,7 @@ static const struct argp_option options[] = {
     {"data", KEY_DATA, "NAME=PATH", 0,
      "Where a data set that the file names is: an event folder, cifar10:FILE, idx:IMAGES,LABELS or "
      "folder:DIR; "
-     "{split} in it becomes the number of the split. Once for each name",
+     "{split} and {seed} in it become a cell's. Once for each name",
      1},
     {"shard", KEY_SHARD, "I/N", 0, "Run every N-th cell only, from the I-th on; the others belong to others",
      1},

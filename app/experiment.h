@@ -26,6 +26,7 @@ enum {
 struct experiment_task {
     const char *name, *target, *source[EXPERIMENT_MAX_SOURCES];
     int n_sources;
+    int most_labels; /* cells with more labels per class are not laid out; 0: all are */
 };
 
 struct experiment_arm {
@@ -67,9 +68,10 @@ bool experiment_open(struct experiment *x, const char *path, const struct string
                      struct err *e);
 void experiment_close(struct experiment *x); /* accepts a zeroed record */
 
-/* Where a cell's data lie: the path given for the name, {split} replaced, the layout's steps behind it. */
-bool experiment_data_path(const struct experiment *x, const char *name, int split, char out[4096],
-                          struct err *e);
+/* Where a cell's data lie: the path given for the name, {split} and {seed} replaced, the layout's steps behind
+ * it. */
+bool experiment_data_path(const struct experiment *x, const struct experiment_cell *c, const char *name,
+                          char out[4096], struct err *e);
 /* The command and its words for a cell; words[0] is who speaks. Caller frees by experiment_words_free(). */
 const struct command *experiment_command(const struct experiment_arm *a);
 bool experiment_words(const struct experiment *x, const struct experiment_cell *c, char ***words, int *n,

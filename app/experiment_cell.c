@@ -356,7 +356,7 @@ bool experiment_run_cell(const struct experiment *x, const struct experiment_cel
                          const struct common *common, const struct progress *progress, struct err *e)
 {
     struct cell_run r = {.x = x, .c = c, .common = common, .progress = progress, .begun_s = now_s()};
-    if (!experiment_data_path(x, x->task[c->task].target, c->split, r.target, e))
+    if (!experiment_data_path(x, c, x->task[c->task].target, r.target, e))
         return false;
     return x->arm[c->arm].is_loop ? run_campaign(&r, e) : run_trained(&r, e);
 }

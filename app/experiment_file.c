@@ -119,15 +119,30 @@ static const cJSON *data_of(const struct experiment *x, const char *name)
     return get(get(x->json, "data"), name);
 }
 
-bool experiment_data_path(const struct experiment *x, const char *name, int split, char out[4096],
-                          struct err *e)
+/* path with every {split} and {seed} replaced by the cell's. */
+static bool fill_in(const char *path, const struct experiment_cell *c, char out[4096])
 {
-    const char *path = data_given(x, name), *layout = cJSON_GetStringValue(get(data_of(x, name), "layout"));
-    static const char mark[] = "{split}";
-    const char *at = strstr(path, mark);
-    int n = at ? snprintf(out, 4096, "%.*s%d%s%s", (int)(at - path), path, split, at + strlen(mark),
-                          layout ? layout : "")
-               : snprintf(out, 4096, "%s%s", path, layout ? layout : "");
+    size_t n = 0;
+    while (*path && n < 4000) {
+        const bool split = strncmp(path, "{split}", 7) == 0, seed = strncmp(path, "{seed}", 6) == 0;
+        if (split || seed) {
+            n += (size_t)snprintf(out + n, 4096 - n, "%llu",
+                                  split ? (unsigned long long)c->split : (unsigned long long)c->seed);
+            path += split ? 7 : 6;
+        } else
+            out[n++] = *path++;
+    }
+    out[n] = '\0';
+    return !*path;
+}
+
+bool experiment_data_path(const struct experiment *x, const struct experiment_cell *c, const char *name,
+                          char out[4096], struct err *e)
+{
+    const char *layout = cJSON_GetStringValue(get(data_of(x, name), "layout"));
+    char path[4096];
+    int n =
+        fill_in(data_given(x, name), c, path) ? snprintf(out, 4096, "%s%s", path, layout ? layout : "") : -1;
     return (n > 0 && n < 4096) || err_set(e, ERR_USAGE, "the path of %s is too long", name);
 }
 
@@ -170,8 +185,9 @@ static bool read_task(struct experiment *x, struct experiment_task *t, const cJS
     char where[300];
     snprintf(where, sizeof where, "%.250s: a task", x->path);
     const cJSON *sources = get(j, "sources");
-    if (!known_keys(j, where, " name target sources ", e) || !get_text(j, "name", &t->name, where, e) ||
-        !get_text(j, "target", &t->target, where, e))
+    if (!known_keys(j, where, " name target sources most_labels ", e) ||
+        !get_text(j, "name", &t->name, where, e) || !get_text(j, "target", &t->target, where, e) ||
+        !get_int(j, "most_labels", 0, 1000000, &t->most_labels, where, e))
         return false;
     t->n_sources = sources ? cJSON_GetArraySize(sources) : 0;
     bool ok = data_of(x, t->target) && t->n_sources <= EXPERIMENT_MAX_SOURCES &&
@@ -355,6 +371,8 @@ static bool lay_out(struct experiment *x, struct err *e)
             for (int t = 0; ok && t < x->n_tasks; t++)
                 for (int a = 0; ok && a < x->n_arms; a++)
                     for (int l = 0; ok && l < x->arm[a].n_labels; l++) {
+                        if (x->task[t].most_labels && x->arm[a].labels[l] > x->task[t].most_labels)
+                            continue; /* the task has not that many */
                         struct experiment_cell *c = &x->cell[x->n_cells++];
                         c->task = t;
                         c->arm = a;
@@ -461,11 +479,10 @@ bool experiment_words(const struct experiment *x, const struct experiment_cell *
     const struct experiment_arm *a = &x->arm[c->arm];
     struct words w = {0};
     char path[4096], number[32];
-    bool ok = add_word(&w, x->name, ": ", a->name, e) &&
-              experiment_data_path(x, t->target, c->split, path, e) && add_word(&w, path, "", "", e);
+    bool ok = add_word(&w, x->name, ": ", a->name, e) && experiment_data_path(x, c, t->target, path, e) &&
+              add_word(&w, path, "", "", e);
     for (int i = 0; ok && !a->is_loop && a->with_sources && i < t->n_sources; i++)
-        ok = experiment_data_path(x, t->source[i], c->split, path, e) &&
-             add_word(&w, "--source=", path, "", e);
+        ok = experiment_data_path(x, c, t->source[i], path, e) && add_word(&w, "--source=", path, "", e);
     ok = ok && add_options(&w, x, a, e);
     if (ok && a->is_loop && !get(a->options, "oracle"))
         ok = add_word(&w, "--oracle=labels", "", "", e);
