@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cmd_sample.c - `aftermap sample`: draws the blind random sample that totals are estimated from
- * (geo/totals.h). */
+ * (geo/sampling.h). */
 #include "app/command.h"
 #include "app/console.h"
 #include "app/estimate_options.h"
+#include "geo/sampling.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sampling.c - draws the blind sample of totals.h and writes it as a table to be graded. The order within a
+ * sampling.c - draws the blind sample of sampling.h and writes it as a table to be graded. The order within a
  * stratum depends on the seed and the stratum's name alone, so a larger sample of the same seed begins with the
  * smaller one; strata take turns in proportion, so that grading may stop anywhere. */
-#include "geo/totals_parts.h"
+#include "geo/sampling.h"
 
 #include "geo/mapping_parts.h"
 #include "geo/raster.h"
+#include "geo/totals_parts.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include "models/learn/estimate.h"
@@ -233,4 +234,9 @@ out:
     totals_map_close(&m);
     zones_close(zones);
     return ok;
+}
+
+bool sampling_order(const struct event *ev, uint64_t seed, size_t n, uint32_t *index, struct err *e)
+{
+    return estimate_draw(seed, 0, (uint32_t)ev->n, (uint32_t)n, index, e);
 }

@@ -204,6 +204,8 @@ static bool estimate_area(const struct estimation *v, int zone, struct totals_ar
     a->damaged = none;
     for (int k = 0; k < TOTALS_CLASSES; k++)
         a->of_class[k] = none;
+    if (a->n_buildings == 0)
+        return true;
     const uint32_t least = a->n_buildings < TOTALS_MIN_SAMPLE ? a->n_buildings : TOTALS_MIN_SAMPLE;
     if (a->n_sampled < least) {
         snprintf(a->refused, sizeof a->refused, "%u of its %u buildings %s graded; %u are needed",

@@ -96,23 +96,4 @@ cJSON *totals_json(const struct totals_report *r);
 const char *totals_method_name(enum totals_method m); /* "exact", "model-assisted" */
 const char *totals_class_name(int index);             /* none .. destroyed, unknown */
 
-/* Draws the sample to be graded. */
-struct sampling_options {
-    const char *source;   /* map or event folder */
-    const char *out_path; /* .csv or .gpkg */
-    size_t n;
-    const char *strata; /* NULL, "zone", or a column of the map: dmg_class, status, split */
-    const char *zones, *zones_layer, *zone_id;
-    uint64_t seed;
-    bool overwrite, dry_run;
-};
-struct sampling_report {
-    size_t n_buildings, n, n_strata;
-};
-/* Columns: draw (the order in which to grade), bldg_id, fid, lon, lat, purpose (validate), stratum ("FIELD=VALUE"
- * or empty), n_stratum (buildings in it), zone_id, grade (empty, to be filled in). Nothing the map says is in it,
- * so that whoever grades stays blind. Strata share the sample by their sizes, at least TOTALS_MIN_SAMPLE each. */
-bool sampling_draw(const struct sampling_options *o, const struct progress *p, struct sampling_report *r,
-                   struct err *e);
-
 #endif
