@@ -20,6 +20,7 @@
 #include <cpl_string.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Exported by libgdal; its own header for them is C++ only. */
 CPL_C_START
@@ -305,12 +306,37 @@ static bool open_gpkg(const struct store *s, struct store_db *db, struct err *e)
     return false;
 }
 
+/* The lock ends with the connection, which the database may notice a moment after its client was killed. */
+static bool lock_postgres(struct store_db *db, struct err *e)
+{
+    for (int k = 0; k < 20; k++) {
+        struct timespec pause = {.tv_nsec = 100000000};
+        int64_t got = 0;
+        struct sql q;
+        if (!sql_begin(&q, e))
+            return false;
+        /* the driver reads a SELECT without FROM into a driver that is not registered here */
+        fprintf(q.out,
+                "SELECT CASE WHEN pg_try_advisory_lock(%lld) THEN 1 ELSE 0 END AS got FROM (SELECT 1) one",
+                advisory_key);
+        if (!sql_integer(db, &q, 0, &got, e))
+            return false;
+        if (got)
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return err_set(
+        e, ERR_SERVE,
+        "the database is served by another aftermap already; stop that one or give this one a database of "
+        "its own");
+}
+
 static bool open_postgres(const struct store *s, struct store_db *db, struct err *e)
 {
     static const char *const drivers[] = {"PostgreSQL", NULL};
-    static const char *const settings[] = {"SET standard_conforming_strings = on",
-                                           "SET synchronous_commit = on", "SET client_encoding = 'UTF8'",
-                                           "SET search_path TO aftermap", "SET lock_timeout = '10s'"};
+    static const char *const settings[] = {
+        "SET standard_conforming_strings = on", "SET synchronous_commit = on", "SET client_encoding = 'UTF8'",
+        "SET client_min_messages = warning",    "SET search_path TO aftermap", "SET lock_timeout = '10s'"};
     char why[300];
     char **options = CSLAddString(NULL, "LIST_ALL_TABLES=NO");
     int64_t value = 0;
@@ -329,15 +355,7 @@ static bool open_postgres(const struct store *s, struct store_db *db, struct err
     for (size_t i = 0; ok && i < sizeof settings / sizeof *settings; i++)
         ok = sql_run_text(db, settings[i], e);
     ok = ok && (s->mode == STORE_READ || make_tables(db, false, e));
-    if (ok && s->mode == STORE_SERVE && (ok = sql_begin(&q, e))) {
-        fprintf(q.out, "SELECT CASE WHEN pg_try_advisory_lock(%lld) THEN 1 ELSE 0 END AS got", advisory_key);
-        ok = sql_integer(db, &q, 0, &value, e);
-        if (ok && !value)
-            ok = err_set(
-                e, ERR_SERVE,
-                "the database is served by another aftermap already; stop that one or give this one a "
-                "database of its own");
-    }
+    ok = ok && (s->mode == STORE_READ || lock_postgres(db, e));
     if (!ok)
         store_db_close(db);
     db->is_suspect = false;
