@@ -13,8 +13,9 @@
  *   taps of its parity, so no product with an inserted zero is ever made;
  * - weight gradient: per tap, a tile of input channels x a panel of output channels, summed over some rows.
  *
- * A 1x1 kernel keeps only the pixels it reads, so that its stride is 1 from then on. Relative rms error
- * against double: below 1e-6. */
+ * A 1x1 kernel keeps only the pixels it reads, so that its stride is 1 from then on. A stem of few channels
+ * keeps `xp` as [row][column][c]: the three columns a kernel row reads are then one run of 3 c floats.
+ * Relative rms error against double: below 1e-6. */
 #include "models/kernels/conv.h"
 #include "models/kernels/conv_grad.h"
 #include "models/kernels/conv_tile.h"
@@ -27,6 +28,7 @@ enum {
     PIXELS_2 = VW == 16 ? 8 : 4, /* pixels of a forward tile two vectors wide: divisors of usual widths */
     PIXELS_1 = VW == 16 ? 16 : 4,
     PIXELS_SMALL = 4,
+    FEW_CHANNELS = 8,   /* up to so many input channels a stem has a way of its own */
     TILE_STEP = 2 * VW, /* floats between the pixels of a finished tile */
     OUTER_PIXELS =
         64, /* pixels of a weight-gradient sum between two loads of its tile: its operands stay in L1 */
@@ -76,6 +78,11 @@ static int weight_shards(const struct conv_shape *s, const struct geometry *g)
 static bool takes(const struct conv_shape *s)
 {
     return s->k % BLOCK == 0;
+}
+
+static bool is_stem(const struct conv_shape *s)
+{
+    return s->ksize == 3 && s->stride == 1 && s->c <= FEW_CHANNELS && s->k == BLOCK;
 }
 
 static struct conv_need need(const struct conv_shape *s, bool backward)
@@ -141,39 +148,38 @@ INLINE void gather_blocks(const struct conv_shape *s, const struct geometry *g, 
     }
 }
 
-/* Channel counts that fill no block, such as the stem's. Without activation a whole block is copied,
- * neighbours and all, where the tensor holds that much more: what lies beyond the real channels is never
- * used. */
-static void gather_few(const struct conv_shape *s, const struct geometry *g, const float *x, size_t left,
-                       struct conv_act act, float *xp)
+/* Channel counts that fill no block; in blocks, or packed for a stem. */
+static void gather_few(const struct conv_shape *s, const struct geometry *g, const float *x,
+                       struct conv_act act, float *xp, bool packed)
 {
     const int pick = s->ksize == 1 ? s->stride : 1, rows = s->ksize == 1 ? g->oh : s->h;
     const int columns = s->ksize == 1 ? g->ow : s->w;
-    for (int i = 0; i < rows; i++)
+    const size_t step = packed ? (size_t)s->c : BLOCK;
+    for (int i = 0; i < rows; i++) {
+        float *row = xp + ((size_t)(i + g->top) * g->columns + g->left) * step;
+        if (packed && !act.scale) {
+            memcpy(row, x + (size_t)i * s->w * s->c, (size_t)s->w * s->c * sizeof *row);
+            continue;
+        }
         for (int j = 0; j < columns; j++) {
-            const size_t at = ((size_t)i * s->w + j) * pick * s->c;
-            const float *in = x + at;
-            float *out = xp + ((size_t)(i + g->top) * g->columns + j + g->left) * BLOCK;
-            if (!act.scale && s->c < BLOCK && at + BLOCK <= left) {
-                for (int c = 0; c < BLOCK; c += VW)
-                    vec_store(out + c, vec_load(in + c));
-                continue;
-            }
+            const float *in = x + ((size_t)i * s->w + j) * pick * s->c;
+            float *out = row + j * step;
             for (int c = 0; c < s->c; c++) {
                 float z = act.scale ? act.scale[c] * in[c] + act.shift[c] : in[c];
-                out[c / BLOCK * g->x_block + c % BLOCK] = act.scale && z < 0 ? CONV_LRELU_SLOPE * z : z;
+                out[packed ? (size_t)c : c / BLOCK * g->x_block + c % BLOCK] =
+                    act.scale && z < 0 ? CONV_LRELU_SLOPE * z : z;
             }
         }
+    }
 }
 
 /* Image n of the batch. The copy's border stays zero through a call: only the inside is written. */
 static void gather_input(const struct conv_shape *s, const struct geometry *g, const float *x, int n,
-                         struct conv_act act, float *xp)
+                         struct conv_act act, float *xp, bool packed)
 {
-    const size_t image = (size_t)s->h * s->w * s->c;
-    x += n * image;
+    x += n * (size_t)s->h * s->w * s->c;
     if (s->c % BLOCK)
-        gather_few(s, g, x, (s->n - n) * image, act, xp);
+        gather_few(s, g, x, act, xp, packed);
     else if (act.scale)
         gather_blocks(s, g, x, act, xp, true);
     else
@@ -329,6 +335,62 @@ INLINE void forward_image(const struct conv_shape *s, const struct geometry *g,
         }
 }
 
+/* A stem's tile: a run of 3 c floats from each of three rows. */
+INLINE void convolve_stem(const float *in, size_t row, const float *panel, float *out, const int channels,
+                          const int pixels)
+{
+    struct tile_sum sum;
+    tile_zero(&sum, pixels, BLOCK > VW ? 2 : 1);
+    for (int y = 0; y < 3; y++)
+        panel = tile_multiply(&sum, in + y * row, channels, 3 * channels, panel, pixels, BLOCK > VW ? 2 : 1);
+    tile_store(&sum, out, TILE_STEP, pixels, BLOCK > VW ? 2 : 1);
+}
+
+static __attribute__((noinline)) void convolve_stem_tile(const float *in, size_t row, const float *panel,
+                                                         float *out, int channels, int pixels)
+{
+    const int full = BLOCK > VW ? PIXELS_2 : PIXELS_1;
+#define STEM(c)                                                                                              \
+    case c:                                                                                                  \
+        if (pixels == full)                                                                                  \
+            convolve_stem(in, row, panel, out, c, full);                                                     \
+        else if (pixels == PIXELS_SMALL)                                                                     \
+            convolve_stem(in, row, panel, out, c, PIXELS_SMALL);                                             \
+        else                                                                                                 \
+            convolve_stem(in, row, panel, out, c, 1);                                                        \
+        return;
+    switch (channels) {
+        STEM(1) STEM(2) STEM(3) STEM(4) STEM(5) STEM(6) STEM(7) STEM(8)
+    }
+#undef STEM
+}
+
+/* One image of a stem from its packed copy; at 4 floats a vector a panel is half of the channels. */
+INLINE void forward_stem(const struct conv_shape *s, const struct geometry *g,
+                         const struct conv_forward_args *a, const float *xp, size_t first, double *sums,
+                         size_t second, const struct ahead *ahead, const int vectors)
+{
+    const size_t row = (size_t)g->columns * s->c;
+    float tile[ROWS_MAX * TILE_STEP];
+    int part = 0;
+    for (int k = 0; k < BLOCK; k += vectors * VW)
+        for (int i = 0; i < g->oh; i++) {
+            struct channel_sums t = {{{0}}, {{0}}};
+            for (int j = 0, pixels; j < g->ow; j += pixels) {
+                ahead_fetch(ahead, part++);
+                pixels = tile_pixels(g->ow - j, vectors);
+                convolve_stem_tile(xp + i * row + (size_t)j * s->c, row, a->prepared + (size_t)k * 9 * s->c,
+                                   tile, s->c, pixels);
+                forward_epilogue(s, a, tile, first + ((size_t)i * g->ow + j) * BLOCK + k, k, pixels, &t,
+                                 vectors);
+            }
+            for (int v = 0; v < vectors && a->sums; v++) {
+                vec_add_double(sums + k + v * VW, t.sum[v]);
+                vec_add_double(sums + second + k + v * VW, t.second[v]);
+            }
+        }
+}
+
 /* Image n; the shard goes on to `end`. */
 static void forward_one(const struct conv_shape *s, const struct geometry *g,
                         const struct conv_forward_args *a, const float *xp, int n, int end, double *sums,
@@ -342,7 +404,9 @@ static void forward_one(const struct conv_shape *s, const struct geometry *g,
         ahead_add(&ahead, a->y, (n + 1) * out, out);
         ahead_add(&ahead, a->residual != a->y ? a->residual : NULL, (n + 1) * out, out);
     }
-    if (vectors == 2)
+    if (is_stem(s))
+        forward_stem(s, g, a, xp, n * out, sums, second, &ahead, BLOCK > VW ? 2 : 1);
+    else if (vectors == 2)
         forward_image(s, g, a, xp, n * out, sums, second, &ahead, 2);
     else
         forward_image(s, g, a, xp, n * out, sums, second, &ahead, 1);
@@ -363,7 +427,7 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
             memset(sums, 0, 2 * scratch->channels * sizeof *sums);
             const int end = conv_shard_start(s->n, shards, shard + 1);
             for (int n = conv_shard_start(s->n, shards, shard); n < end; n++) {
-                gather_input(s, &g, a->x, n, a->act, xp);
+                gather_input(s, &g, a->x, n, a->act, xp, is_stem(s));
                 forward_one(s, &g, a, xp, n, end, sums, scratch->channels);
             }
         }
@@ -421,16 +485,16 @@ INLINE void weights_few(const struct conv_shape *s, const struct geometry *g, co
             for (int ky = 0; ky < 3; ky++) {
                 ahead_fetch(ahead, part++);
                 float *out = dw + (size_t)ky * 3 * BLOCK * s->k + k;
-                const float *x = xp + (size_t)(i + ky) * g->columns * BLOCK;
+                const float *x = xp + (size_t)(i + ky) * g->columns * channels;
                 const float *d = gp + k / BLOCK * g->g_block + ((size_t)(i + 1) * (g->ow + 2) + 1) * BLOCK;
                 vf sum[3][8];
                 UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++) sum[kx][c] =
                     vec_load(out + (size_t)(kx * BLOCK + c) * s->k);
-                NO_UNROLL for (int j = 0; j < g->ow; j++, x += BLOCK, d += BLOCK)
+                NO_UNROLL for (int j = 0; j < g->ow; j++, x += channels, d += BLOCK)
                 {
                     const vf v = vec_load(d);
                     UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++)
-                        sum[kx][c] += v * x[kx * BLOCK + c];
+                        sum[kx][c] += v * x[kx * channels + c];
                 }
                 UNROLL for (int kx = 0; kx < 3; kx++) UNROLL for (int c = 0; c < channels; c++)
                     vec_store(out + (size_t)(kx * BLOCK + c) * s->k, sum[kx][c]);
@@ -463,7 +527,7 @@ static void weights_one(const struct conv_shape *s, const struct geometry *g,
 {
     const int vectors = tile_vectors(s->k), band = weights_band(g), bands = (g->oh + band - 1) / band;
     const size_t in = (size_t)s->h * s->w * s->c, out = (size_t)g->oh * g->ow * s->k;
-    const bool stem = VW == 16 && s->ksize == 3 && g->step == 1 && s->c <= 8;
+    const bool stem = VW == 16 && is_stem(s);
     struct ahead ahead = {.n_parts = bands * (s->k / (vectors * VW)) * s->ksize * s->ksize * g->blocks_c};
     if (stem)
         ahead.n_parts = s->k / VW * g->oh * 3;
@@ -617,7 +681,7 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
             memset(dw, 0, partial * sizeof *dw);
             const int end = conv_shard_start(s->n, shards, shard + 1);
             for (int n = conv_shard_start(s->n, shards, shard); n < end; n++) {
-                gather_input(s, &g, a->x, n, a->act, xp);
+                gather_input(s, &g, a->x, n, a->act, xp, VW == 16 && is_stem(s));
                 gather_grad(s, &g, a->g, n * out_floats, gp, sums + 2 * scratch->channels);
                 weights_one(s, &g, a, xp, gp, dw, n, end);
                 if (a->dx)
