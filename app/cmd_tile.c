@@ -25,7 +25,8 @@ enum {
     KEY_BLOCK,
     KEY_LINK,
     KEY_BUFFER,
-    KEY_RANDOM_SPLIT
+    KEY_RANDOM_SPLIT,
+    KEY_ALIGN
 };
 
 static const struct argp_option options[] = {
@@ -50,6 +51,8 @@ static const struct argp_option options[] = {
     {"size-m", KEY_SIZE, "METRES", 0, "Side of a chip (default 32)", 3},
     {"max-blank", KEY_MAX_BLANK, "SHARE", 0,
      "Keep out chips with more than this share without data (default 0.25)", 3},
+    {"align", KEY_ALIGN, NULL, 0,
+     "Move the post-event half of each chip onto the pre-event half, as `aftermap align` does", 3},
     {NULL, 0, NULL, 0, "Train and test sets that share no ground", 4},
     {"test-share", KEY_TEST_SHARE, "SHARE", 0, "Share of the buildings held out for testing (default 0.3)",
      4},
@@ -66,6 +69,7 @@ static const struct argp_option options[] = {
 
 struct tile_cmd {
     struct tile_options tile;
+    struct alignment_options align;
     struct string_list pre, post, *open_list;
     bool has_split_seed;
 };
@@ -74,6 +78,7 @@ static void tile_cmd_defaults(void *options_)
 {
     struct tile_cmd *c = options_;
     tile_defaults(&c->tile);
+    alignment_defaults(&c->align);
 }
 
 static void check_complete(struct tile_cmd *c, struct argp_state *state)
@@ -170,6 +175,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->split.seed = (uint64_t)parse_int(state, "--split-seed", arg, 0, INT64_MAX);
         c->has_split_seed = true;
         break;
+    case KEY_ALIGN:
+        t->align = &c->align;
+        break;
     case 'o':
         t->out = arg;
         break;
@@ -195,6 +203,14 @@ static cJSON *report_json(const struct tile_cmd *c, const struct tile_report *r)
     cJSON_AddNumberToObject(j, "train", (double)r->n_train);
     cJSON_AddNumberToObject(j, "test", (double)r->n_test);
     cJSON_AddNumberToObject(j, "buffer", (double)r->n_buffer);
+    if (c->tile.align) {
+        cJSON *a = cJSON_AddObjectToObject(j, "alignment");
+        cJSON_AddNumberToObject(a, "measured", (double)r->alignment.n_measured);
+        cJSON_AddNumberToObject(a, "neighbours", (double)r->alignment.n_neighbours);
+        cJSON_AddNumberToObject(a, "skipped", (double)r->alignment.n_skipped);
+        cJSON_AddNumberToObject(a, "median_m", r->alignment.median_m);
+        cJSON_AddNumberToObject(a, "p95_m", r->alignment.p95_m);
+    }
     cJSON_AddNumberToObject(j, "grid_width", r->grid_width);
     cJSON_AddNumberToObject(j, "grid_height", r->grid_height);
     return j;
@@ -220,6 +236,12 @@ static bool run(void *options_, const struct common *common, const struct progre
                 r.n_level[2], r.n_level[3]);
     console_say("split over %d blocks: %zu train, %zu test, %zu in the buffer between them", r.n_blocks,
                 r.n_train, r.n_test, r.n_buffer);
+    if (c->tile.align && !common->dry_run)
+        console_say(
+            "aligned: %zu measured, %zu by their neighbours, %zu skipped for want of evidence; half are "
+            "shifted by more than %.2f m, one in twenty by more than %.2f m",
+            r.alignment.n_measured, r.alignment.n_neighbours, r.alignment.n_skipped, r.alignment.median_m,
+            r.alignment.p95_m);
     if (common->json)
         return print_json(report_json(c, &r), e);
     if (common->dry_run) {

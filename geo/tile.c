@@ -13,6 +13,7 @@
  * nor called undamaged.
  *   3. The event appears whole under its name or not at all; an older event there stays until the new one is
  * complete, and only a folder that holds nothing but an event is ever replaced. */
+#include "geo/alignment_parts.h"
 #include "geo/tile_parts.h"
 
 #include "models/base/file.h"
@@ -463,6 +464,8 @@ bool tile_run_window(const struct tile_options *o, int window_px, const struct p
     }
     ok = ok && open_images(&t, e) && get_footprints(&t, e) && plan_chips(&t, e) && measure_scaling(&t, e) &&
          make_event(&t, o->dry_run ? NULL : temp, &report, e);
+    if (ok && o->align && !o->dry_run)
+        ok = alignment_run_fresh(temp, o->align, p, &report.alignment, NULL, e);
     if (ok && progress_stopped(p))
         ok = err_set(e, ERR_INTERRUPTED, "interrupted");
     if (ok && !o->dry_run)

@@ -6,6 +6,7 @@
 #ifndef AM_TILE_H
 #define AM_TILE_H
 
+#include "geo/alignment.h"
 #include "geo/event.h"
 #include "models/data/split.h"
 
@@ -22,6 +23,8 @@ struct tile_options {
     const char *bands;       /* "1,2,3": NULL: the first 3 (or all when fewer are shared) */
     double max_blank;        /* 0.25 */
     struct split_options split;
+    const struct alignment_options
+        *align; /* NULL: chips as the images lie; else aligned before they appear */
     bool overwrite, dry_run;
     const char *out; /* event folder */
 };
@@ -31,6 +34,7 @@ struct tile_report {
     size_t n_level[4];
     int grid_width, grid_height, n_blocks;
     size_t n_train, n_test, n_buffer;
+    struct alignment_report alignment; /* zeros unless aligned */
 };
 
 void tile_defaults(struct tile_options *o);
