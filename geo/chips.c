@@ -17,6 +17,7 @@
  * Threads: each decoding thread has its own TIFF handle, opened at first use and kept. */
 #include "geo/chips.h"
 
+#include "geo/tiff_quiet.h"
 #include "models/base/mem.h"
 #include <assert.h>
 #include <errno.h>
@@ -26,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <tiffio.h>
 #include <unistd.h>
 
 enum { READ_THREADS_MAX = 16, READ_SHARD = 32, ENTRIES_MAX = 64 };
@@ -36,7 +36,7 @@ struct chips_writer {
     char *path;
     struct imageset_layout layout;
     uint8_t *row_copy; /* libtiff differences in place */
-    char why[256];
+    char why[TIFF_WHY_SIZE];
 };
 
 struct chips {
@@ -45,50 +45,12 @@ struct chips {
     size_t n_pages;
     uint64_t *offset; /* [n_pages] */
     TIFF *tif[READ_THREADS_MAX];
-    char why[READ_THREADS_MAX][256];
+    char why[READ_THREADS_MAX][TIFF_WHY_SIZE];
 };
 
 static size_t page_bytes(const struct imageset_layout *l)
 {
     return (size_t)l->size * (size_t)l->size * (size_t)imageset_stored_channels(l);
-}
-
-/* Keeps the first message of a handle; nothing is printed. */
-static int on_error(TIFF *tif, void *user, const char *module, const char *fmt, va_list ap)
-    __attribute__((format(printf, 4, 0)));
-static int on_error(TIFF *tif, void *user, const char *module, const char *fmt, va_list ap)
-{
-    (void)tif;
-    (void)module;
-    char *why = user;
-    if (*why == '\0')
-        vsnprintf(why, 256, fmt, ap);
-    return 1;
-}
-
-static int on_warning(TIFF *tif, void *user, const char *module, const char *fmt, va_list ap)
-{
-    (void)tif;
-    (void)user;
-    (void)module;
-    (void)fmt;
-    (void)ap;
-    return 1;
-}
-
-static TIFF *open_tiff(const char *path, const char *mode, char *why, size_t max_bytes)
-{
-    TIFFOpenOptions *o = TIFFOpenOptionsAlloc();
-    if (!o)
-        return NULL;
-    *why = '\0';
-    TIFFOpenOptionsSetErrorHandlerExtR(o, on_error, why);
-    TIFFOpenOptionsSetWarningHandlerExtR(o, on_warning, NULL);
-    if (max_bytes)
-        TIFFOpenOptionsSetMaxSingleMemAlloc(o, (tmsize_t)max_bytes);
-    TIFF *tif = TIFFOpenExt(path, mode, o);
-    TIFFOpenOptionsFree(o);
-    return tif;
 }
 
 /* ---- writing
@@ -105,7 +67,7 @@ struct chips_writer *chips_create(const char *path, const struct imageset_layout
     w->row_copy = mem_array(page_bytes(l), 1, "a chip", e);
     if (w->path && w->row_copy) {
         errno = 0;
-        w->tif = open_tiff(path, "w8", w->why, 0);
+        w->tif = tiff_open_quiet(path, "w8", w->why, 0);
         if (w->tif)
             return w;
         if (errno)
@@ -271,7 +233,7 @@ static bool read_page(struct chips *c, int t, int64_t page, uint8_t *px)
     uint16_t bits = 0, samples = 0, planar = 0;
     tmsize_t n = (tmsize_t)page_bytes(&c->layout);
     if (!c->tif[t])
-        c->tif[t] = open_tiff(c->path, "r", c->why[t], (size_t)64 << 20);
+        c->tif[t] = tiff_open_quiet(c->path, "r", c->why[t], (size_t)64 << 20);
     c->why[t][0] = '\0';
     TIFF *tif = c->tif[t];
     if (!tif || !TIFFSetSubDirectory(tif, c->offset[page]))
@@ -297,7 +259,7 @@ bool chips_read(struct chips *c, const int64_t *pages, size_t n, uint8_t *px, st
     if ((size_t)n_threads > n_shards)
         n_threads = n_shards ? (int)n_shards : 1;
     size_t bad = SIZE_MAX; /* the first page that failed, so that the message depends on no thread */
-    char why[256] = "";
+    char why[TIFF_WHY_SIZE] = "";
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (size_t s = 0; s < n_shards; s++)
         for (size_t i = s * READ_SHARD; i < n && i < (s + 1) * READ_SHARD; i++) {
