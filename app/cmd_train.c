@@ -44,7 +44,8 @@ enum {
     KEY_ALIGN,
     KEY_TRANSDUCTIVE,
     KEY_TEACHER,
-    KEY_WITHOUT /* below 32: above, argp would make letters of them */
+    KEY_WITHOUT, /* below 32: above, argp would make letters of them */
+    KEY_TSA = 0x100
 };
 
 static const struct argp_option options[] = {
@@ -79,7 +80,9 @@ static const struct argp_option options[] = {
     {"preset", KEY_PRESET, "NET", 0, "Network: lite, lite3, wrn-10-2, wrn-28-2, wrn-37-2", 3},
     {"batch", KEY_BATCH, "B", 0, "Labelled images a step", 3},
     {"mu", KEY_MU, "RATIO", 0, "Unlabelled images per labelled one", 3},
-    {"tau", KEY_TAU, "P", 0, "Confidence from which a guess counts", 3},
+    {"tau", KEY_TAU, "P[,P...]", 0,
+     "Confidence from which a guess counts; fixmatch, uda, adamatch: one for each class, such as 0.95,0.8",
+     3},
     {"lambda-u", KEY_LAMBDA, "W", 0, "Weight of the unlabelled loss", 3},
     {"lr", KEY_LR, "RATE", 0, "Learning rate", 3},
     {"weight-decay", KEY_DECAY, "WD", 0, "Weight decay of kernels", 3},
@@ -98,6 +101,8 @@ static const struct argp_option options[] = {
      "run's labels are a random sample of the area) or the share of damage, such as 0.02. Events start with "
      "off",
      3},
+    {"tsa", KEY_TSA, "HOW", 0,
+     "uda: anneal the training signal, labels stop teaching once learnt: linear, exp or log", 3},
     {"teacher", KEY_TEACHER, "WHO", 0,
      "fixmatch: who guesses: self, ema (the averaged weights on the batch) or ema-eval (on running "
      "statistics)",
@@ -149,6 +154,36 @@ static void parse_align(const char *arg, struct argp_state *state, struct train_
     c->set.prior = parse_real(state, "--align (off, labels, sample or a share)", arg, 1e-6, 1 - 1e-6);
 }
 
+/* One threshold, or one a class. */
+static void parse_tau(const char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    char one[32];
+    int n = 0;
+    for (const char *at = arg; at; n++) {
+        const size_t length = strcspn(at, ",");
+        if (n == METHOD_MAX_TAUS || length >= sizeof one)
+            argp_error(state, "--tau takes at most %d numbers separated by commas, not '%s'", METHOD_MAX_TAUS,
+                       arg);
+        snprintf(one, sizeof one, "%.*s", (int)length, at);
+        c->set.class_tau[n] = parse_real(state, "--tau", one, 0, 2);
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    c->set.tau = c->set.class_tau[0];
+    c->set.n_class_tau = n > 1 ? n : 0;
+}
+
+static void parse_tsa(const char *arg, struct argp_state *state, struct train_cmd *c)
+{
+    static const char *const words[] = {
+        [METHOD_TSA_LINEAR] = "linear", [METHOD_TSA_EXP] = "exp", [METHOD_TSA_LOG] = "log"};
+    for (int i = METHOD_TSA_LINEAR; i <= METHOD_TSA_LOG; i++)
+        if (strcmp(arg, words[i]) == 0) {
+            c->set.tsa = i;
+            return;
+        }
+    argp_error(state, "--tsa takes linear, exp or log, not '%s'", arg);
+}
+
 static void parse_teacher(const char *arg, struct argp_state *state, struct train_cmd *c)
 {
     static const char *const words[] = {
@@ -191,6 +226,9 @@ static error_t parse_special(int key, char *arg, struct argp_state *state, struc
     case KEY_TEACHER:
         parse_teacher(arg, state, c);
         break;
+    case KEY_TSA:
+        parse_tsa(arg, state, c);
+        break;
     case KEY_WITHOUT:
         if (strcmp(arg, "interpolation") == 0)
             c->no_interpolation = true;
@@ -220,7 +258,7 @@ static error_t parse_setting(int key, char *arg, struct argp_state *state, struc
         c->set.mu = (int)parse_int(state, "--mu", arg, 1, 64);
         break;
     case KEY_TAU:
-        c->set.tau = parse_real(state, "--tau", arg, 0, 2);
+        parse_tau(arg, state, c);
         break;
     case KEY_LAMBDA:
         c->set.lambda_u = parse_real(state, "--lambda-u", arg, 0, 1000);
@@ -331,8 +369,11 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
         t->batch = c->set.batch;
     if (given(c, KEY_MU))
         t->mu = c->set.mu;
-    if (given(c, KEY_TAU))
+    if (given(c, KEY_TAU) && c->set.n_class_tau == 0)
         t->tau = c->set.tau;
+    t->n_class_tau = c->set.n_class_tau;
+    memcpy(t->class_tau, c->set.class_tau, sizeof t->class_tau);
+    t->tsa = c->set.tsa;
     if (given(c, KEY_LAMBDA))
         t->lambda_u = c->set.lambda_u;
     if (given(c, KEY_LR))

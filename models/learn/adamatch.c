@@ -23,11 +23,11 @@
  * last pass over L has Z'' again, bit for bit, and hands that part on. P_s is the model's marginal, never the
  * labels'.
  *
- * With two classes c_tau is kept at 0.6 or more: a share of a mean confidence near 1/2 would keep everything.
+ * Ours: tau may differ by the class guessed. With two classes c_tau is kept at 0.6 or more: a share of a mean confidence near 1/2 would keep everything.
  * Pairs: alignment off, as the source's labels are usually enriched with damage. `ramp` is the share of the
  * run in which mu_w rises (1/2). Ablations are settings: interpolate, relative_tau, align.
  *
- * Scalars: loss_s, loss_u, mask, c_tau, and with up to four classes kept.C (share of mu B kept as C). */
+ * Scalars: loss_s, loss_u, mask, c_tau (of the first class), and with up to four classes kept.C (share of mu B kept as C). */
 #include "models/base/mem.h"
 #include "models/learn/align.h"
 
@@ -179,9 +179,9 @@ static double marginal(const float *logits, int n, int n_classes, double *mean)
     return confidence;
 }
 
-static double threshold(const struct train_config *c, int n_classes, double confidence)
+static double threshold(const struct train_config *c, int n_classes, double confidence, int guess)
 {
-    double c_tau = c->relative_tau ? c->tau * confidence : c->tau;
+    double tau = semi_tau(c, guess), c_tau = c->relative_tau ? tau * confidence : tau;
     return n_classes == 2 && c_tau < LEAST_BINARY_TAU ? LEAST_BINARY_TAU : c_tau;
 }
 
@@ -199,7 +199,7 @@ static double target_loss(struct method_step *s, const float *logits, float *dlo
     const int u = labeled_streams(s->config), n = s->items[u], n_classes = s->n_classes;
     const float *weak = logits + (size_t)s->offset[u] * (size_t)n_classes;
     double mean[METHOD_MAX_CLASSES], ratio[METHOD_MAX_CLASSES], sum = 0;
-    double c_tau = threshold(s->config, n_classes, marginal(s->target, s->items[0], n_classes, mean));
+    const double confidence = marginal(s->target, s->items[0], n_classes, mean);
     double weight = s->config->lambda_u * weight_at(s) / n;
     int kept = 0, kept_of[METHOD_MAX_CLASSES] = {0};
     align_average(&v->align, mean);
@@ -214,7 +214,7 @@ static double target_loss(struct method_step *s, const float *logits, float *dlo
         align_apply(ratio, n_classes, q);
         for (int c = 1; c < n_classes; c++)
             h = q[c] > q[h] ? c : h;
-        if ((double)q[h] < c_tau)
+        if ((double)q[h] < threshold(s->config, n_classes, confidence, h))
             continue;
         kept++;
         kept_of[h]++;
@@ -222,7 +222,7 @@ static double target_loss(struct method_step *s, const float *logits, float *dlo
     }
     semi_scalar(out, "loss_u", sum);
     semi_scalar(out, "mask", (double)kept / n);
-    semi_scalar(out, "c_tau", c_tau);
+    semi_scalar(out, "c_tau", threshold(s->config, n_classes, confidence, 0));
     for (int c = 0; n_classes <= SHOWN_CLASSES && c < n_classes; c++)
         semi_scalar(out, kept_name[c], (double)kept_of[c] / n);
     return sum;

@@ -72,6 +72,16 @@ static bool add_orders(struct batches *b, int s, const uint32_t *pool, size_t n_
     return true;
 }
 
+static void add_probes(struct batches *b, enum method_pool pool, int n)
+{
+    int s = b->n_all_streams++;
+    assert(s < BATCHES_MAX_STREAMS);
+    b->streams[s] = (struct method_stream){.pool = pool, .per_batch = 1, .n_views = 1};
+    b->items[s] = n;
+    b->offset[s] = b->n_all_rows;
+    b->n_all_rows += n;
+}
+
 static bool plan_streams(struct batches *b, const struct train_config *c, const struct method *method,
                          struct err *e)
 {
@@ -83,14 +93,11 @@ static bool plan_streams(struct batches *b, const struct train_config *c, const 
         b->n_rows += b->items[s] * b->streams[s].n_views;
     }
     b->n_all_rows = b->n_rows;
-    if (c->cta) {
-        int probes = b->n_streams;
-        assert(probes < METHOD_MAX_STREAMS);
-        b->streams[probes] = (struct method_stream){.pool = b->streams[0].pool, .per_batch = 1, .n_views = 1};
-        b->items[probes] = c->batch;
-        b->offset[probes] = b->n_rows;
-        b->n_all_rows += c->batch;
-    }
+    b->n_all_streams = b->n_streams;
+    if (c->cta)
+        add_probes(b, b->streams[0].pool, c->batch);
+    if (c->cta && b->streams[0].pool == METHOD_SOURCE && b->streams[1].pool == METHOD_LABELED)
+        add_probes(b, METHOD_LABELED, c->batch); /* SSDA: of the target's labels as well */
     if (b->n_all_rows > 1 << 20)
         return err_set(e, ERR_USAGE, "a step of %d images is too large; take a smaller batch or mu",
                        b->n_all_rows);
@@ -100,9 +107,9 @@ static bool plan_streams(struct batches *b, const struct train_config *c, const 
 static bool open_cta(struct batches *b, struct err *e)
 {
     b->cta = mem_array(1, sizeof *b->cta, "the augmentation's rates", e);
-    b->policy =
-        b->cta ? mem_array((size_t)b->items[b->n_streams], sizeof *b->policy, "the augmentation's rates", e)
-               : NULL;
+    b->policy = b->cta ? mem_array((size_t)(b->n_all_rows - b->n_rows), sizeof *b->policy,
+                                   "the augmentation's rates", e)
+                       : NULL;
     if (b->policy)
         batches_reset(b);
     return b->policy;
@@ -112,11 +119,6 @@ void batches_reset(struct batches *b)
 {
     if (b->cta)
         cta_init(b->cta, &b->augment, NULL);
-}
-
-static int all_streams(const struct batches *b)
-{
-    return b->n_streams + (b->n_all_rows > b->n_rows);
 }
 
 bool batches_create(struct batches *b, const struct imageset *set, const struct train_config *c,
@@ -131,7 +133,7 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
     b->row_floats = side * side * (size_t)imageset_input_channels(&set->layout);
     if (!plan_streams(b, c, method, e))
         return false;
-    int n_streams = all_streams(b);
+    int n_streams = b->n_all_streams;
     b->orders = mem_array((size_t)n_streams * (size_t)(set->n_classes + 1), sizeof *b->orders,
                           "the order of items", e);
     if (!b->orders)
@@ -170,7 +172,7 @@ fail:
 
 void batches_free(struct batches *b)
 {
-    for (int s = 0; s < METHOD_MAX_STREAMS; s++) {
+    for (int s = 0; s < BATCHES_MAX_STREAMS; s++) {
         free(b->label[s]);
         free(b->item[s]);
     }
@@ -201,19 +203,19 @@ static void draw(struct batches *b, int s, int64_t step)
 
 static void make_row(struct batches *b, int64_t step, int row, void *scratch)
 {
-    int s = all_streams(b) - 1;
+    int s = b->n_all_streams - 1;
     while (row < b->offset[s])
         s--;
     int view = (row - b->offset[s]) / b->items[s], i = (row - b->offset[s]) % b->items[s];
     enum augment_kind kind = b->streams[s].view[view];
     const uint8_t *px = b->set->px + b->item[s][i] * b->image_bytes;
     float *x = b->x + (size_t)row * b->row_floats;
-    bool is_probe = s == b->n_streams;
+    bool is_probe = s >= b->n_streams;
     struct rng r;
     rng_init(&r, b->seed, is_probe || kind == AUGMENT_STRONG ? RNG_STRONG : RNG_WEAK,
              (uint64_t)step * (uint64_t)b->n_all_rows + (uint64_t)row);
     if (is_probe)
-        cta_probe_view(b->cta, px, &r, x, scratch, &b->policy[i]);
+        cta_probe_view(b->cta, px, &r, x, scratch, &b->policy[row - b->n_rows]);
     else if (b->cta && kind == AUGMENT_STRONG)
         cta_strong_view(b->cta, px, &r, x, scratch, NULL);
     else
@@ -222,7 +224,7 @@ static void make_row(struct batches *b, int64_t step, int row, void *scratch)
 
 void batches_make(struct batches *b, int64_t step)
 {
-    for (int s = 0; s < all_streams(b); s++)
+    for (int s = 0; s < b->n_all_streams; s++)
         draw(b, s, step);
 #pragma omp parallel for schedule(dynamic, 4) num_threads(b->n_threads)
     for (int row = 0; row < b->n_all_rows; row++)

@@ -12,9 +12,9 @@
  * Views. Row r of step t is made from random key (seed, RNG_WEAK or RNG_STRONG, t*n_rows + r): any thread may
  * make it.
  *
- * CTAugment (config.cta): strong views draw from its rates, and a stream of our own follows the method's: one
- * probe of a labelled item for each item of stream 0, rows n_rows..n_all_rows-1, policies beside them. Rates
- * are only read here.
+ * CTAugment (config.cta): strong views draw from its rates, and streams of our own follow the method's: B
+ * probes of labelled items, of the source and as many of the target where the method keeps both apart; rows
+ * n_rows..n_all_rows-1, policies beside them. Rates are only read here.
  *
  * Memory: everything is allocated by batches_create(); batches_make() allocates nothing. Threads: one user at
  * a time; OpenMP inside. */
@@ -24,28 +24,30 @@
 #include "models/data/cta.h"
 #include "models/learn/method.h"
 
+enum { BATCHES_MAX_STREAMS = METHOD_MAX_STREAMS + 2 }; /* the method's, then the probes' */
+
 struct batches_order; /* an endless permuted sequence over a pool */
 
 struct batches {
     /* What batches_make() fills; rows as struct method_step describes. */
-    int n_streams, n_rows; /* the method's */
-    int n_all_rows;        /* and the probes' */
-    int offset[METHOD_MAX_STREAMS], items[METHOD_MAX_STREAMS];
+    int n_streams, n_rows;         /* the method's */
+    int n_all_streams, n_all_rows; /* and the probes' */
+    int offset[BATCHES_MAX_STREAMS], items[BATCHES_MAX_STREAMS];
     size_t row_floats;
-    float *x;                           /* [n_all_rows, row_floats] */
-    int16_t *label[METHOD_MAX_STREAMS]; /* [items] */
-    uint32_t *item[METHOD_MAX_STREAMS]; /* [items], index in the set */
+    float *x;                            /* [n_all_rows, row_floats] */
+    int16_t *label[BATCHES_MAX_STREAMS]; /* [items] */
+    uint32_t *item[BATCHES_MAX_STREAMS]; /* [items], index in the set */
 
     struct cta *cta;           /* NULL without */
-    struct cta_policy *policy; /* [items of stream n_streams] of the probes */
+    struct cta_policy *policy; /* [n_all_rows - n_rows] of the probes */
 
     /* Private. */
     const struct imageset *set;
     struct augment_config augment;
-    struct method_stream streams[METHOD_MAX_STREAMS];
+    struct method_stream streams[BATCHES_MAX_STREAMS];
     uint64_t seed;
     struct batches_order *orders; /* of all streams */
-    int first_order[METHOD_MAX_STREAMS], n_orders[METHOD_MAX_STREAMS];
+    int first_order[BATCHES_MAX_STREAMS], n_orders[BATCHES_MAX_STREAMS];
     int n_all_orders;
     size_t image_bytes, scratch_bytes;
     int n_threads;

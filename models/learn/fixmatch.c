@@ -17,7 +17,8 @@
  *
  * The released programs' variants are settings, all off: weak_only (a_s = a_w), teacher (guesses of the
  * averaged weights, on batch or on running statistics), align (guesses aligned as in align.c before the
- * threshold, to the marginal of the labels or a prior). Sharpened labels are uda.c.
+ * threshold, to the marginal of the labels or a prior). Sharpened labels are uda.c. Ours is a threshold of its
+ * own for each class guessed: with rare damage one for all keeps mostly the easy negatives.
  *
  * Scalars: loss_s, loss_u, mask (share kept), and up to five classes kept.C (share of mu B kept as class C);
  * with more classes kept_classes, how many classes were kept at all. Whether pseudo-labels are right is
@@ -120,7 +121,7 @@ static double confidence_of(const float *q, int n_classes, int *top_class)
 static double loss(struct method_step *s, const float *logits, float *dlogits, struct method_scalars *out)
 {
     static const char *const kept_name[SHOWN_CLASSES] = {"kept.0", "kept.1", "kept.2", "kept.3", "kept.4"};
-    const double tau = s->config->tau, lambda_u = s->config->lambda_u;
+    const double lambda_u = s->config->lambda_u;
     const int n_u = s->items[1], n_classes = s->n_classes;
     int kept = 0, kept_of[METHOD_MAX_CLASSES] = {0};
     double loss_s = semi_labeled_loss(s, logits, dlogits), loss_u = 0;
@@ -134,7 +135,7 @@ static double loss(struct method_step *s, const float *logits, float *dlogits, s
         int h;
         double confidence = is_changed ? confidence_of(s->target + weak, n_classes, &h)
                                        : semi_confidence(logits + weak, n_classes, &h);
-        if (confidence < tau)
+        if (confidence < semi_tau(s->config, h))
             continue;
         kept++;
         kept_of[h]++;

@@ -38,6 +38,11 @@ enum method_teacher {
     METHOD_TEACHER_EMA_EVAL /* the averaged weights, on running statistics */
 };
 
+/* UDA's annealing of the training signal: how the confidence beyond which a label stops teaching rises. */
+enum method_tsa { METHOD_TSA_OFF, METHOD_TSA_LINEAR, METHOD_TSA_EXP, METHOD_TSA_LOG };
+
+enum { METHOD_MAX_TAUS = 16 };
+
 struct train_watch;
 struct train_config {
     const char *method;   /* name in the list */
@@ -80,6 +85,10 @@ struct train_config {
     double prior;           /* METHOD_ALIGN_PRIOR, two classes: share of the second */
     bool has_source, has_labels; /* found in the data by train_run: items of a source, labels of the target */
     double lambda_entropy;       /* weight of the entropy of predictions on unlabelled items, never ramped */
+    int tsa;                     /* UDA: enum method_tsa */
+    /* FixMatch, UDA, AdaMatch: thresholds by the class guessed, in the place of tau; n is 0 or all classes. */
+    int n_class_tau;
+    double class_tau[METHOD_MAX_TAUS];
     const struct train_watch *watch; /* who looks at the last checkpoints (train.h), or NULL; no setting */
 };
 
@@ -172,6 +181,9 @@ double semi_cross_entropy(const float *logits, int n_classes, int label, double 
 /* Mean cross-entropy of stream 0's first view against its labels, with config.label_smoothing; adds to
  * dlogits. */
 double semi_labeled_loss(const struct method_step *s, const float *logits, float *dlogits);
+
+/* The threshold for guesses of a class: its own where there are such, else tau. */
+double semi_tau(const struct train_config *c, int guess);
 
 void semi_scalar(struct method_scalars *out, const char *name, double value);
 void semi_scalar_add(struct method_scalars *out, const char *name, double value); /* makes it when missing */

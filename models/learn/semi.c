@@ -57,6 +57,11 @@ double semi_cross_entropy(const float *logits, int n_classes, int label, double 
     return weight * loss;
 }
 
+double semi_tau(const struct train_config *c, int guess)
+{
+    return guess < c->n_class_tau ? c->class_tau[guess] : c->tau;
+}
+
 double semi_labeled_loss(const struct method_step *s, const float *logits, float *dlogits)
 {
     double sum = 0, weight = 1.0 / s->items[0];

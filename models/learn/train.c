@@ -144,6 +144,9 @@ static bool trainer_open(struct trainer *t, const struct imageset *set, const st
     t->temperature = 1;
     if (!trainer_check_config(c, e))
         return false;
+    if (c->n_class_tau > 0 && c->n_class_tau != set->n_classes)
+        return err_set(e, ERR_USAGE, "%s has %d classes, but thresholds are given for %d", set->source,
+                       set->n_classes, c->n_class_tau);
     t->method = method_find(c->method, e);
     if (!trainer_pools_choose(&t->pools, set, c, progress, e))
         return false;
@@ -258,18 +261,19 @@ static bool run_passes(struct trainer *t, struct method_step *s, struct err *e)
 static void learn_rates(struct trainer *t, const struct method_step *s)
 {
     struct batches *b = &t->batches;
-    int n = b->items[b->n_streams], n_classes = s->n_classes;
-    const int16_t *label = b->label[b->n_streams];
+    const int n_classes = s->n_classes;
     float p[METHOD_MAX_CLASSES];
-    for (int from = 0; from < n; from += t->max_pass_rows) {
-        int m = n - from < t->max_pass_rows ? n - from : t->max_pass_rows;
-        const float *x = b->x + (size_t)(b->n_rows + from) * b->row_floats;
-        const float *logits = semi_ema_forward(s, x, m, NET_BN_RUNNING);
-        for (int i = 0; i < m; i++) {
-            semi_softmax(logits + (size_t)i * (size_t)n_classes, n_classes, p);
-            cta_update(b->cta, &b->policy[from + i], p, n_classes, label[from + i]);
+    for (int stream = b->n_streams; stream < b->n_all_streams; stream++)
+        for (int from = 0; from < b->items[stream]; from += t->max_pass_rows) {
+            const int left = b->items[stream] - from, m = left < t->max_pass_rows ? left : t->max_pass_rows;
+            const int row = b->offset[stream] + from;
+            const float *x = b->x + (size_t)row * b->row_floats;
+            const float *logits = semi_ema_forward(s, x, m, NET_BN_RUNNING);
+            for (int i = 0; i < m; i++) {
+                semi_softmax(logits + (size_t)i * (size_t)n_classes, n_classes, p);
+                cta_update(b->cta, &b->policy[row - b->n_rows + i], p, n_classes, b->label[stream][from + i]);
+            }
         }
-    }
 }
 
 static bool take_step(struct trainer *t, struct err *e)

@@ -42,6 +42,8 @@ static const struct setting {
     REAL(lambda_strong, 0, 1e4, " remixmatch ", "the weight of the unmixed strong view"),
     REAL(lambda_rotation, 0, 1e4, " remixmatch ", "the weight of the rotation"),
     WHOLE(align, 0, 3, " fixmatch remixmatch adamatch ", "the alignment"),
+    WHOLE(tsa, 0, 3, " uda ", "the annealing of the training signal"),
+    WHOLE(n_class_tau, 0, METHOD_MAX_TAUS, " fixmatch uda adamatch ", "the thresholds by class"),
     REAL(prior, 0, 1, " fixmatch remixmatch adamatch ", "the prior"),
 #undef REAL
 #undef WHOLE
@@ -141,6 +143,9 @@ bool trainer_check_config(const struct train_config *c, struct err *e)
     const struct method *m = method_find(c->method, e);
     if (m->check && !m->check(c, e))
         return false;
+    for (int i = 0; i < c->n_class_tau; i++)
+        if (!within(c->class_tau[i], 0, 2, "the confidence threshold of a class", e))
+            return false;
     return within((double)c->steps, 0, 1e9, "the number of steps", e) &&
            within(c->budget_s, 0, 1e7, "the time budget in seconds", e) &&
            within(c->labels_per_class, -1, 1e6, "the number of labels per class", e) &&
@@ -187,6 +192,8 @@ char *trainer_config_text(const struct train_config *c, struct err *e)
     for (int i = 0; i < N_SETTINGS; i++)
         if (setting_value(c, &settings[i]) != 0)
             cJSON_AddNumberToObject(j, settings[i].name, setting_value(c, &settings[i]));
+    if (c->n_class_tau > 0)
+        cJSON_AddItemToObject(j, "class_tau", cJSON_CreateDoubleArray(c->class_tau, c->n_class_tau));
     cJSON *p = cJSON_AddObjectToObject(j, "optim");
     cJSON_AddStringToObject(p, "kind", o->kind == OPTIM_SGD ? "sgd" : "adam");
     cJSON_AddStringToObject(p, "decay", o->decay == OPTIM_DECAY_L2 ? "l2" : "decoupled");

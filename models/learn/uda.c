@@ -9,7 +9,9 @@
  *       + lambda_entropy (1/(mu B)) sum H(p(a_w u))
  *
  * Confidence is taken before the temperature. Defaults are those of FixMatch's program: tau .95, T 1, mu 7,
- * no entropy term; training-signal annealing is left out, as it is off there. With T -> 0 the target is
+ * no entropy term, no annealing of the training signal. With annealing a labelled item
+ * teaches while p(its class) <= 1/C + a(r) (1 - 1/C), r = step/steps, a = r, exp(5(r-1)) or 1 - exp(-5r), and
+ * the labelled mean is over those items. With T -> 0 the target is
  * one-hot, its KL the cross-entropy, and UDA is FixMatch. mu = 0 is supervised training bit for bit.
  *
  * Scalars: loss_s, loss_u, mask. */
@@ -33,11 +35,46 @@ static double entropy_of(const float *q, int n_classes)
     return sum;
 }
 
+/* Confidence in the right class beyond which a label no longer teaches at this step. */
+static double signal_limit(const struct method_step *s)
+{
+    const double r = (double)s->step / (double)s->n_steps, chance = 1.0 / s->n_classes;
+    const double share = s->config->tsa == METHOD_TSA_LINEAR ? r
+                         : s->config->tsa == METHOD_TSA_EXP  ? exp(5 * (r - 1))
+                                                             : 1 - exp(-5 * r);
+    return chance + share * (1 - chance);
+}
+
+/* Mean cross-entropy of the labelled items that still teach. */
+static double annealed_loss(const struct method_step *s, const float *logits, float *dlogits)
+{
+    const double limit = signal_limit(s);
+    const int n_classes = s->n_classes;
+    float p[METHOD_MAX_CLASSES];
+    double sum = 0;
+    int n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < s->items[0]; i++) {
+            const size_t at = (size_t)(s->offset[0] + i) * (size_t)n_classes;
+            semi_softmax(logits + at, n_classes, p);
+            if ((double)p[s->label[0][i]] > limit)
+                continue;
+            if (pass == 0)
+                n++;
+            else
+                sum += semi_cross_entropy(logits + at, n_classes, s->label[0][i], s->config->label_smoothing,
+                                          1.0 / n, dlogits + at);
+        }
+    return sum;
+}
+
 static double loss(struct method_step *s, const float *logits, float *dlogits, struct method_scalars *out)
 {
     const int n = s->items[1], n_classes = s->n_classes;
     const double lambda_u = s->config->lambda_u, lambda_e = s->config->lambda_entropy;
-    double loss_s = semi_labeled_loss(s, logits, dlogits), loss_u = 0, loss_e = 0;
+    double loss_s =
+        s->config->tsa ? annealed_loss(s, logits, dlogits) : semi_labeled_loss(s, logits, dlogits);
+    double loss_u = 0, loss_e = 0;
     float q[METHOD_MAX_CLASSES];
     int kept = 0;
     for (int i = 0; i < n; i++) {
@@ -46,7 +83,8 @@ static double loss(struct method_step *s, const float *logits, float *dlogits, s
         int h;
         if (lambda_e > 0)
             loss_e += semi_entropy(logits + weak, n_classes, lambda_e / n, dlogits + weak);
-        if (semi_confidence(logits + weak, n_classes, &h) < s->config->tau)
+        const double confidence = semi_confidence(logits + weak, n_classes, &h);
+        if (confidence < semi_tau(s->config, h))
             continue;
         kept++;
         semi_softmax(logits + weak, n_classes, q);

@@ -3,6 +3,7 @@
  * test_adamatch.c - AdaMatch by hand and by central differences, through both of its passes; threshold,
  * weight and rate against worked numbers; which pass moves the running statistics; SSL as UDA fed the same
  * lists; sources: what joins, what is refused, what stays unseen; resumed runs of all three problems. */
+#include "models/learn/batches.h"
 #include "models/learn/predict.h"
 #include "tests/unit/train_fixture.h"
 
@@ -434,6 +435,47 @@ static void test_ssl_is_uda(void **state)
     imageset_free(&source);
 }
 
+/* CTAugment's probes: of labelled items, in SSDA of the source and as many of the target. */
+static void test_probes(void **state)
+{
+    (void)state;
+    struct imageset set;
+    struct err e;
+    two_places(&set, false, true);
+    uint32_t items[2][100];
+    size_t n[2] = {0};
+    for (size_t i = 0; i < set.n; i++)
+        if (set.split[i] == IMAGESET_TRAIN || set.split[i] == IMAGESET_SOURCE) {
+            const int where = set.split[i] == IMAGESET_SOURCE;
+            items[where][n[where]++] = (uint32_t)i;
+        }
+    for (int target_labels = 0; target_labels < 2; target_labels++) {
+        struct train_config c = quick(true);
+        struct batches b;
+        const struct batches_pools pools = {.labeled = items[0],
+                                            .unlabeled = items[0],
+                                            .source = items[1],
+                                            .n_labeled = target_labels ? n[0] : 0,
+                                            .n_unlabeled = n[0],
+                                            .n_source = n[1]};
+        c.has_source = true;
+        c.has_labels = target_labels;
+        assert_true(c.cta);
+        assert_true(batches_create(&b, &set, &c, method_find("adamatch", &e), &pools, &e));
+        batches_make(&b, 3);
+        assert_int_equal(b.n_all_streams - b.n_streams, 1 + target_labels);
+        assert_int_equal(b.n_all_rows - b.n_rows, (1 + target_labels) * c.batch);
+        for (int s = b.n_streams; s < b.n_all_streams; s++)
+            for (int i = 0; i < b.items[s]; i++) {
+                const uint32_t item = b.item[s][i];
+                assert_int_equal(set.split[item], s == b.n_streams ? IMAGESET_SOURCE : IMAGESET_TRAIN);
+                assert_int_equal(b.label[s][i], set.label[item]);
+            }
+        batches_free(&b);
+    }
+    imageset_free(&set);
+}
+
 static void test_ablations(void **state)
 {
     (void)state;
@@ -529,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_running_statistics),
         cmocka_unit_test(test_ssl_is_uda),
+        cmocka_unit_test(test_probes),
         cmocka_unit_test(test_ablations),
         cmocka_unit_test(test_sources),
     };

@@ -195,6 +195,98 @@ static void test_vat_direction(void **state)
     net_free(net);
 }
 
+/* Labels that are known well enough stop teaching; the mean is over those that go on. */
+static void test_annealing(void **state)
+{
+    (void)state;
+    struct tx_step f;
+    const double share[3] = {0.5, exp(-2.5),
+                             1 - exp(-2.5)}; /* of the way from chance to 1, at half the run */
+    size_t kept_before = 0;
+    tx_step_set(&f, "uda", true, C, B, U, 2, 6);
+    f.config.lambda_u = 0;
+    for (int i = 0; i < B; i++) { /* 0.25, 0.42, 0.58, 0.93 or so, whatever the class */
+        for (int c = 0; c < C; c++)
+            f.logits[i * C + c] = c == f.label[i] ? (float)(-0.4 + 1.15 * i) : 0.0f;
+    }
+    for (int how = METHOD_TSA_LINEAR; how <= METHOD_TSA_LOG; how++) {
+        double limit = 1.0 / C + share[how - 1] * (1 - 1.0 / C), sum = 0;
+        int n = 0;
+        f.config.tsa = how;
+        for (int i = 0; i < B; i++) {
+            double p = prob(f.logits + i * C, C, f.label[i]);
+            n += p <= limit;
+            sum -= p <= limit ? log(p) : 0;
+        }
+        assert_in_range(n, 1, B);
+        kept_before += (size_t)n;
+        tx_near(tx_loss(&f, "uda", 0), sum / n, 1e-6);
+        tx_check_gradient(&f, "uda", 0, 0, 1);
+        for (int i = 0; i < B; i++)
+            if (prob(f.logits + i * C, C, f.label[i]) > limit)
+                for (int c = 0; c < C; c++)
+                    assert_true(f.dlogits[i * C + c] == 0);
+    }
+    assert_in_range(kept_before, 4, 3 * B - 2); /* the three differ from all and from none */
+    for (int i = 0; i < B * C; i++)             /* all known: no loss, no division by nothing */
+        f.logits[i] = i % C == f.label[i / C] ? 40 : 0;
+    assert_true(tx_loss(&f, "uda", 0) == 0);
+    struct err e;
+    struct imageset set;
+    struct train_config c = tx_config("fixmatch", true);
+    tx_set(&set, 20, 4, 2, false);
+    c.tsa = METHOD_TSA_EXP;
+    assert_false(train_run(&set, &c, "none.safetensors", false, NULL, 0, NULL, NULL, &e));
+    assert_non_null(strstr(e.msg, "fixmatch takes no tsa"));
+    imageset_free(&set);
+}
+
+/* A threshold a class: a guess is kept by the one of the class it guesses. */
+static void test_class_thresholds(void **state)
+{
+    (void)state;
+    static const double tau[C] = {0.5, 2, 0.7};
+    static const char *const names[] = {"fixmatch", "uda"};
+    for (int m = 0; m < 2; m++) {
+        struct tx_step f;
+        int kept = 0, of_one = 0, at_half = 0;
+        tx_step_set(&f, names[m], true, C, B, 40, 2, 8);
+        f.config.n_class_tau = C;
+        memcpy(f.config.class_tau, tau, sizeof tau);
+        for (int i = 0; i < 40; i++) {
+            const float *z = f.logits + (B + i) * C;
+            int h = 0;
+            for (int c = 1; c < C; c++)
+                h = z[c] > z[h] ? c : h;
+            kept += prob(z, C, h) >= tau[h];
+            at_half += prob(z, C, h) >= 0.5;
+            of_one += h == 1;
+        }
+        tx_loss(&f, names[m], 0);
+        tx_near(scalar(&f, "mask"), kept / 40.0, 1e-12);
+        assert_true(of_one > 0 && kept > 0 && kept < at_half);
+    }
+    struct err e;
+    struct imageset set;
+    struct train_config c = tx_config("fixmatch", true);
+    tx_set(&set, 20, 4, 2, false);
+    c.n_class_tau = 3;
+    assert_false(train_run(&set, &c, "none.safetensors", false, NULL, 0, NULL, NULL, &e));
+    assert_non_null(strstr(e.msg, "2 classes"));
+    c.n_class_tau = 2; /* both alike: bit for bit the one threshold, and the model says what it had */
+    c.class_tau[0] = c.class_tau[1] = c.tau = 0.6;
+    struct train_config one = c;
+    one.n_class_tau = 0;
+    char a[65], b[65];
+    tx_run(&set, &c, a);
+    tx_run(&set, &one, b);
+    assert_string_equal(a, b);
+    c.class_tau[1] = 0.1;
+    tx_run(&set, &c, a);
+    assert_string_not_equal(a, b);
+    imageset_free(&set);
+}
+
 static void test_uda(void **state)
 {
     (void)state;
@@ -346,6 +438,8 @@ int main(void)
         cmocka_unit_test(test_normalise),
         cmocka_unit_test(test_vat_direction),
         cmocka_unit_test(test_uda),
+        cmocka_unit_test(test_annealing),
+        cmocka_unit_test(test_class_thresholds),
         cmocka_unit_test(test_without_unlabelled_is_supervised),
         cmocka_unit_test(test_without_weight),
         cmocka_unit_test(test_resume),
