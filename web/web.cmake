@@ -8,7 +8,7 @@ if(AM_UI)
   find_program(NPM_PROGRAM npm REQUIRED)
   set(ui_source ${PROJECT_SOURCE_DIR}/web/ui)
   set(ui_build ${PROJECT_BINARY_DIR}/web_ui)
-  file(GLOB ui_sources CONFIGURE_DEPENDS ${ui_source}/src/*)
+  file(GLOB_RECURSE ui_sources CONFIGURE_DEPENDS ${ui_source}/src/*)
   set(ui_setup ${ui_source}/package.json ${ui_source}/package-lock.json ${ui_source}/.npmrc)
   set(ui_config ${ui_source}/build.mjs ${ui_source}/tsconfig.json)
 

@@ -87,9 +87,9 @@ const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
 
 await step("the page opens and loads every building of the fixture", async () => {
   await page.goto(`${base}/`, { waitUntil: "networkidle" });
-  await page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1225 "), null, { timeout: 20000 });
-  assert.equal(await page.title(), "Damage map – aftermap");
-  assert.equal(await page.locator("#status").innerText(), "1225 buildings in view.");
+  await page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1,225 "), null, { timeout: 20000 });
+  assert.equal(await page.title(), "demo – aftermap");
+  assert.equal(await page.locator("#status").innerText(), "1,225 buildings in view.");
 });
 await shot("opened");
 
@@ -222,7 +222,7 @@ await step("the map moves and zooms by keyboard, letters appear, counts follow t
     await page.keyboard.press("+");
     await page.waitForTimeout(500);
   }
-  await page.waitForFunction(() => Number.parseInt(document.querySelector("#status").textContent, 10) < 400, null, { timeout: 8000 });
+  await page.waitForFunction(() => Number.parseInt(document.querySelector("#status").textContent.replace(",", ""), 10) < 400, null, { timeout: 8000 });
   const shown = () => page.locator("#list button").evaluateAll((b) => b.map((x) => x.dataset.fid).sort().join(" "));
   const before = await shown();
   for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowLeft");
@@ -246,7 +246,7 @@ await step("a map without images says so and still works", async () => {
   await page.locator("#picker").selectOption("bare");
   await page.waitForFunction(() => document.querySelector("#notes")?.textContent.includes("cannot be shown"), null, { timeout: 8000 });
   assert.equal(await page.locator("#swipe").isHidden(), true);
-  await page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1225 "), null, { timeout: 8000 });
+  await page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1,225 "), null, { timeout: 8000 });
 });
 
 await step("a narrow screen stacks the page", async () => {

@@ -9,7 +9,7 @@ const dist = process.argv[2] ?? "dist";
 const limit = 300 * 1024; // first load, compressed: a field office may sit behind a slow link
 
 const result = await build({
-  entryPoints: { app: "src/main.ts" },
+  entryPoints: { app: "src/main.tsx" },
   bundle: true,
   minify: true,
   format: "esm",

@@ -5,6 +5,7 @@ import View from "ol/View.js";
 import { defaults as defaultControls } from "ol/control/defaults.js";
 import ScaleLine from "ol/control/ScaleLine.js";
 import type { Coordinate } from "ol/coordinate.js";
+import DragBox from "ol/interaction/DragBox.js";
 import { buffer, containsExtent, getWidth, type Extent } from "ol/extent.js";
 import type Feature from "ol/Feature.js";
 import GeoJSON from "ol/format/GeoJSON.js";
@@ -16,19 +17,14 @@ import { getRenderPixel } from "ol/render.js";
 import type RenderEvent from "ol/render/Event.js";
 import VectorSource from "ol/source/Vector.js";
 import XYZ from "ol/source/XYZ.js";
-import CircleStyle from "ol/style/Circle.js";
-import Fill from "ol/style/Fill.js";
-import Stroke from "ol/style/Stroke.js";
-import Style from "ol/style/Style.js";
-import Text from "ol/style/Text.js";
-import { items, next, tileJson, type Assessment, type Page } from "./api.js";
-import { fill, look } from "./palette.js";
-import { t } from "./strings.js";
+import { items, next, tileJson, type Assessment, type LayerId, type Page } from "../api.js";
+import { t } from "../lib/i18n.js";
+import { lowBandwidth } from "../lib/prefs.js";
+import { Styles, type Theme } from "./buildingstyle.js";
 
 const pageSize = 2000;
 const maxDrawn = 8000; // buildings in view above this are shown as a raster
 const reach = 4; // pixels beside a building that still count as a click on it
-const letterResolution = 0.35; // metres per pixel below which letters fit into houses
 
 export interface MapEvents {
   /** The buildings in view changed; null: too many to hold, `matched` of them. */
@@ -36,6 +32,10 @@ export interface MapEvents {
   chosen: (feature: Feature<Geometry> | null) => void;
   failed: (message: string) => void;
   loading: () => void;
+  /** A rectangle was drawn around these. */
+  boxed?: (features: Feature<Geometry>[]) => void;
+  /** The label a person gave, while labels are shown. */
+  labelOf?: (feature: Feature<Geometry>) => string | null;
 }
 
 const lonlat = (e: Extent): Extent => transformExtent(e, "EPSG:3857", "EPSG:4326");
@@ -45,20 +45,29 @@ export class DamageMap {
   private readonly source = new VectorSource<Feature<Geometry>>();
   private readonly buildings: VectorLayer<VectorSource<Feature<Geometry>>>;
   private pictures: TileLayer<XYZ>[] = [];
-  private raster: TileLayer<XYZ> | null = null;
+  private rasters = new Map<LayerId, TileLayer<XYZ>>();
   private assessment: Assessment | null = null;
   private loaded: Extent | null = null;
   private request: AbortController | null = null;
   private selected: Feature<Geometry> | null = null;
+  private marked = new Set<string | number>();
   private divide = 0.5;
   private swipes = true;
-  private opacity = 0.6;
-  private styles = new Map<string, Style[]>();
+  private filter = "";
+  private tooMany = false;
+  private readonly look = {
+    theme: "damage" as Theme,
+    opacity: 0.6,
+    selected: (f: Feature<Geometry>): boolean => f === this.selected || this.marked.has(f.getId() ?? ""),
+    labelOf: (f: Feature<Geometry>): string | null => this.events.labelOf?.(f) ?? null,
+  };
+  private readonly styles = new Styles(this.look);
+  private box: DragBox | null = null;
 
   constructor(target: HTMLElement, private readonly events: MapEvents) {
     this.buildings = new VectorLayer({
       source: this.source,
-      style: (f, resolution) => this.style(f as Feature<Geometry>, resolution),
+      style: (f, resolution) => this.styles.of(f as Feature<Geometry>, resolution),
       zIndex: 10,
     });
     this.map = new OlMap({
@@ -68,6 +77,7 @@ export class DamageMap {
         new ScaleLine({ minWidth: 80 }),
       ]),
       view: new View({ center: [0, 0], zoom: 2 }),
+      ...(lowBandwidth.value ? { pixelRatio: 1 } : {}),
     });
     this.map.on("moveend", () => void this.load());
     this.map.on("singleclick", (e) => {
@@ -96,14 +106,14 @@ export class DamageMap {
     this.source.clear();
     this.source.setAttributions(t("attribution", a.version ? ` ${a.version}` : ""));
     this.choose(null);
-    for (const layer of [...this.pictures, ...(this.raster ? [this.raster] : [])]) this.map.removeLayer(layer);
+    for (const layer of [...this.pictures, ...this.rasters.values()]) this.map.removeLayer(layer);
     this.pictures = [];
-    this.raster = null;
+    this.rasters.clear();
     for (const l of a.layers) {
       if (!l.available) continue;
       const layer = await this.tiles(a, l.id);
-      if (l.id === "damage") this.raster = layer;
-      else this.pictures.push(layer);
+      if (l.id === "pre" || l.id === "post") this.pictures.push(layer);
+      else this.rasters.set(l.id, layer);
       if (l.id === "post") {
         layer.on("prerender", (e) => this.clip(e));
         layer.on("postrender", (e) => (e.context as CanvasRenderingContext2D | undefined)?.restore());
@@ -111,22 +121,22 @@ export class DamageMap {
       this.map.addLayer(layer);
     }
     const size = this.map.getSize() ?? [800, 600];
-    this.map.getView().fit(transformExtent(a.bbox, "EPSG:4326", "EPSG:3857"), { size, padding: [56, 24, 40, 24] });
+    this.map.getView().fit(transformExtent(a.bbox ?? [-180, -85, 180, 85], "EPSG:4326", "EPSG:3857"), { size, padding: [56, 24, 40, 24] });
     this.map.render();
   }
 
-  private async tiles(a: Assessment, id: "pre" | "post" | "damage"): Promise<TileLayer<XYZ>> {
+  private async tiles(a: Assessment, id: LayerId): Promise<TileLayer<XYZ>> {
     const info = await tileJson(a, id);
     return new TileLayer({
       source: new XYZ({
-        url: `./tiles/${a.id}/${id}/{z}/{x}/{y}.png?rev=${a.revision}`,
+        url: `./tiles/${encodeURIComponent(a.id)}/${id}/{z}/{x}/{y}.png?rev=${a.revision}`,
         minZoom: info.minzoom,
         maxZoom: info.maxzoom,
-        interpolate: id !== "damage",
+        interpolate: id === "pre" || id === "post",
       }),
       extent: transformExtent(info.bounds, "EPSG:4326", "EPSG:3857"),
       zIndex: id === "pre" ? 1 : id === "post" ? 2 : 9,
-      visible: id !== "damage",
+      visible: id === "pre" || id === "post",
       className: id, // a canvas of its own: clipping one picture must not cut the other
     });
   }
@@ -156,45 +166,61 @@ export class DamageMap {
   }
 
   setOpacity(v: number): void {
-    this.opacity = v;
-    this.styles.clear();
-    this.buildings.changed();
-    this.raster?.setOpacity(v);
+    this.look.opacity = v;
+    for (const r of this.rasters.values()) r.setOpacity(v);
+    this.restyle();
   }
 
-  private style(f: Feature<Geometry>, resolution: number): Style[] {
-    const name = String(f.get("dmg_class") ?? "unknown");
-    const withLetter = resolution < letterResolution;
-    const isSelected = f === this.selected;
-    const isOpen = f.get("status") === "abstain"; // too close to call: pale, with a broken outline
-    const key = `${name} ${withLetter} ${isSelected} ${isOpen}`;
-    let styles = this.styles.get(key);
-    if (!styles) {
-      const l = look(name);
-      const dash = l.pattern === "outline" || isOpen ? { lineDash: isOpen ? [7, 4] : [4, 3] } : {};
-      const halo = new Stroke({ color: "#ffffff", width: isSelected ? 7 : 3 });
-      const stroke = new Stroke({ color: isSelected ? "#0057d9" : l.ink, width: isSelected ? 4 : 1.5, ...dash });
-      const inside = new Fill({ color: fill(name, this.opacity * (isOpen ? 0.4 : 1)) ?? "rgba(0,0,0,0.01)" });
-      styles = [
-        new Style({ stroke: halo, image: new CircleStyle({ radius: 7, stroke: halo }) }),
-        new Style({
-          stroke,
-          fill: inside,
-          image: new CircleStyle({ radius: 7, stroke, fill: inside }), // footprints may be points
-          ...(withLetter && {
-            text: new Text({
-              text: l.letter,
-              font: "bold 13px sans-serif",
-              fill: new Fill({ color: "#000000" }),
-              stroke: new Stroke({ color: "#ffffff", width: 3 }),
-            }),
-          }),
-          zIndex: isSelected ? 2 : 1,
-        }),
-      ];
-      this.styles.set(key, styles);
-    }
-    return styles;
+  /** What the buildings show. */
+  setTheme(theme: Theme): void {
+    this.look.theme = theme;
+    this.restyle();
+    this.showRaster();
+  }
+
+  /** Only buildings that fit; written as the query of the collection ("dmg_class=major&min_p=0.5"). */
+  setFilter(query: string): void {
+    if (query === this.filter) return;
+    this.filter = query;
+    this.reload();
+  }
+
+  /** Buildings beside the chosen one that are marked, by id. */
+  setMarked(ids: Iterable<string | number>): void {
+    this.marked = new Set(ids);
+    this.buildings.changed();
+  }
+
+  restyle(): void {
+    this.styles.clear();
+    this.buildings.changed();
+  }
+
+  reload(): void {
+    this.loaded = null;
+    void this.load();
+  }
+
+  /** While on, dragging draws a rectangle instead of moving the map. */
+  setBox(on: boolean): void {
+    if (this.box) this.map.removeInteraction(this.box);
+    this.box = null;
+    if (!on) return;
+    const box = (this.box = new DragBox({ className: "select-box" }));
+    box.on("boxend", () => this.events.boxed?.(this.source.getFeaturesInExtent(box.getGeometry().getExtent())));
+    this.map.addInteraction(box);
+  }
+
+  /** The raster stands in for buildings that are too many to draw. */
+  private showRaster(): void {
+    const id = this.look.theme === "label" ? null : this.rasters.has(this.look.theme) ? this.look.theme : "damage";
+    for (const [name, layer] of this.rasters) layer.setVisible(this.tooMany && name === id);
+  }
+
+  dispose(): void {
+    this.request?.abort();
+    this.map.setTarget(undefined);
+    this.map.dispose();
   }
 
   choose(f: Feature<Geometry> | null, center?: boolean): void {
@@ -225,16 +251,18 @@ export class DamageMap {
     this.events.loading();
     try {
       const box = lonlat(extent).map((v) => v.toFixed(7)).join(",");
-      let page: Page = await items(a, `bbox=${box}&limit=${pageSize}`, request.signal);
+      const query = `bbox=${box}&limit=${pageSize}${this.filter ? `&${this.filter}` : ""}`;
+      let page: Page = await items(a, query, request.signal);
       const features = page.features;
       const tooMany = page.numberMatched > maxDrawn;
-      for (let query = next(page); query && !tooMany; query = next(page)) {
-        page = await items(a, query, request.signal);
+      for (let more = next(page); more && !tooMany; more = next(page)) {
+        page = await items(a, more, request.signal);
         features.push(...page.features);
       }
       if (request.signal.aborted) return;
+      this.tooMany = tooMany;
       this.buildings.setVisible(!tooMany);
-      this.raster?.setVisible(tooMany);
+      this.showRaster();
       if (tooMany) {
         this.loaded = null;
         this.source.clear();

@@ -85,10 +85,34 @@ export function swatch(name: string): HTMLCanvasElement {
   c.textAlign = "center";
   c.textBaseline = "middle";
   c.lineWidth = 3;
+  c.lineJoin = "round";
   c.setLineDash([]);
   c.strokeStyle = "#ffffff";
   c.strokeText(look(name).letter, 12, 13);
   c.fillStyle = "#000000";
   c.fillText(look(name).letter, 12, 13);
+  return canvas;
+}
+
+/** One step of a ramp with its digit. */
+export function stepSwatch(colour: string, digit: string): HTMLCanvasElement {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 24;
+  const c = canvas.getContext("2d");
+  if (!c) return canvas;
+  c.fillStyle = colour;
+  c.fillRect(1, 1, 22, 22);
+  c.strokeStyle = "#2b2145";
+  c.lineWidth = 2;
+  c.strokeRect(1, 1, 22, 22);
+  c.font = "bold 13px sans-serif";
+  c.textAlign = "center";
+  c.textBaseline = "middle";
+  c.lineWidth = 3;
+  c.lineJoin = "round";
+  c.strokeStyle = "#ffffff";
+  c.strokeText(digit, 12, 13);
+  c.fillStyle = "#000000";
+  c.fillText(digit, 12, 13);
   return canvas;
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// How learning goes, beside the desk: labels per class, when the next model is trained, the learning curve of the models so
+// far, and when it is time to stop. Refreshes when labels arrive at the server and when a training ends.
+import { useEffect, useRef } from "preact/hooks";
+import { execute, metrics, type Assessment, type Metrics } from "../api.js";
+import { Curve } from "../lib/charts.js";
+import { duration, number, percent, t, two, word } from "../lib/i18n.js";
+import { isActive, jobs, started } from "../lib/jobs.js";
+import { busyWith, LastJob } from "../lib/jobview.js";
+import { acknowledged } from "../lib/labelstore.js";
+import { ClassMark, Failure, Notice, useAction, useLoaded } from "../lib/ui.js";
+import { levels } from "./desk.js";
+
+const refreshEvery = 1500; // ms at most while labels pour in
+
+function Facts({ m }: { m: Metrics }) {
+  const last = m.curve[m.curve.length - 1];
+  const rows: [string, string][] = [
+    [t("f1"), typeof last?.f1 === "number" ? two(last.f1) : "–"],
+    [t("ap"), typeof last?.ap === "number" ? two(last.ap) : "–"],
+    [t("changed"), typeof last?.changed_share === "number" ? percent(last.changed_share) : "–"],
+    [t("secondsPerModel"), m.seconds_per_model ? duration(m.seconds_per_model) : "–"],
+  ];
+  return (
+    <dl class="facts" id="model-facts">
+      {rows.map(([k, v]) => (
+        <>
+          <dt>{k}</dt>
+          <dd>{v}</dd>
+        </>
+      ))}
+    </dl>
+  );
+}
+
+export function Learning({ a }: { a: Assessment }) {
+  const ended = jobs.value.filter((j) => j.processID === "train" && !isActive(j)).length;
+  const { value: m, error, reload } = useLoaded(() => metrics(a.id), [a.id, ended]);
+  const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
+  useEffect(() => {
+    if (!acknowledged.value || timer.current) return;
+    timer.current = setTimeout(() => {
+      timer.current = null;
+      reload();
+    }, refreshEvery);
+  }, [acknowledged.value]);
+  useEffect(() => () => void (timer.current && clearTimeout(timer.current)), []);
+  const { busy, error: failed, run } = useAction();
+  if (!m) return <Failure error={error} />;
+  const left = m.next_train_at === null ? null : Math.max(0, m.next_train_at - m.n_train);
+  const points = m.curve.filter((p) => p.f1 !== null).map((p) => ({ x: p.n_labels, y: p.f1 ?? 0, low: p.f1_low ?? null, high: p.f1_high ?? null }));
+  return (
+    <section aria-labelledby="learning-title">
+      <h2 id="learning-title">{t("learning")}</h2>
+      <table id="label-counts">
+        <thead>
+          <tr>
+            <th scope="col">{t("labels")}</th>
+            <th scope="col" class="count">
+              {word("purpose", "train")}
+            </th>
+            <th scope="col" class="count">
+              {word("purpose", "validate")}
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {[...levels, "unknown"].map((name) => (
+            <tr>
+              <th scope="row">
+                <ClassMark name={name} />
+              </th>
+              <td class="count">{number(m.labels.train[name] ?? 0)}</td>
+              <td class="count">{number(m.labels.validate[name] ?? 0)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {left !== null && !busyWith("train") && <p class="note">{left === 0 ? t("trainSoon") : t("trainAfter", number(left))}</p>}
+      <LastJob process="train" />
+      {m.curve.length > 0 && (
+        <>
+          <Curve title={t("curveTitle")} points={points} x={t("labels")} y={t("f1")} />
+          <Facts m={m} />
+        </>
+      )}
+      {m.stop_suggested && <Notice kind="pass">{t("stopSuggested")}</Notice>}
+      <p>
+        <button type="button" id="train" disabled={busy || busyWith("train") || m.n_train < 2} onClick={() => run(async () => started(await execute("train", { assessment: a.id })))}>
+          {t("trainNow")}
+        </button>
+      </p>
+      <Failure error={failed} />
+    </section>
+  );
+}

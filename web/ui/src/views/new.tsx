@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// A new assessment: what happened and when, images before and after, footprints; a sketch shows at once whether they lie on
+// each other. Creating starts the import job and goes on to the view that follows it.
+import { useState } from "preact/hooks";
+import { create, type RasterInfo, type VectorInfo } from "../api.js";
+import { number, percent, t, word } from "../lib/i18n.js";
+import { started } from "../lib/jobs.js";
+import { go, hrefOf } from "../lib/route.js";
+import { Failure, Heading, Notice, useAction } from "../lib/ui.js";
+import { FilesField, type Info } from "./files.js";
+
+const events = ["earthquake", "tornado", "hurricane", "flood", "wildfire", "volcano", "landslide", "explosion", "conflict", "other"];
+
+type Box = [number, number, number, number];
+
+const union = (boxes: Box[]): Box | null =>
+  boxes.length === 0
+    ? null
+    : boxes.reduce((a, b) => [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[2], b[2]), Math.max(a[3], b[3])]);
+
+const area = (b: Box): number => Math.max(0, b[2] - b[0]) * Math.max(0, b[3] - b[1]);
+
+function common(a: Box, b: Box): Box {
+  return [Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3])];
+}
+
+/** The extents over each other, told apart by the kind of line and by letters. */
+function Sketch({ boxes }: { boxes: { letter: string; name: string; box: Box }[] }) {
+  const all = union(boxes.map((b) => b.box));
+  if (!all || boxes.length < 2) return null;
+  const [w, h] = [380, 220];
+  const squeeze = Math.cos((((all[1] + all[3]) / 2) * Math.PI) / 180);
+  const scale = Math.min((w - 40) / Math.max(1e-9, (all[2] - all[0]) * squeeze), (h - 40) / Math.max(1e-9, all[3] - all[1]));
+  const x = (lon: number): number => w / 2 + (lon - (all[0] + all[2]) / 2) * squeeze * scale;
+  const y = (lat: number): number => h / 2 - (lat - (all[1] + all[3]) / 2) * scale;
+  const dashes = ["", "8 4", "2 3"];
+  return (
+    <figure>
+      <svg class="chart" viewBox={`0 0 ${w} ${h}`} role="img" aria-label={t("sketch")} dir="ltr">
+        {boxes.map(({ letter, box }, i) => (
+          <g>
+            <rect class="extent" x={x(box[0])} y={y(box[3])} width={Math.max(1, x(box[2]) - x(box[0]))} height={Math.max(1, y(box[1]) - y(box[3]))} stroke-dasharray={dashes[i]} />
+            <text x={x(box[0]) + 6 + i * 14} y={y(box[3]) + 14}>
+              {letter}
+            </text>
+          </g>
+        ))}
+      </svg>
+      <figcaption>{boxes.map((b) => `${b.letter} ${b.name}`).join(" · ")}</figcaption>
+    </figure>
+  );
+}
+
+export function NewAssessment() {
+  const [title, setTitle] = useState("");
+  const [kind, setKind] = useState("earthquake");
+  const [day, setDay] = useState("");
+  const [pre, setPre] = useState<string[]>([]);
+  const [post, setPost] = useState<string[]>([]);
+  const [footprints, setFootprints] = useState<string[]>([]);
+  const [layer, setLayer] = useState("");
+  const [idField, setIdField] = useState("");
+  const [cut, setCut] = useState(2);
+  const [infos, setInfos] = useState<Record<string, Info | null>>({});
+  const { busy, error, run } = useAction();
+
+  const told = (ref: string, info: Info | null): void => {
+    setInfos((x) => ({ ...x, [ref]: info }));
+    if (info?.kind === "vector") {
+      setLayer(info.layers[0]?.name ?? "");
+      setIdField(info.layers[0]?.suggested_id_field ?? "");
+    }
+  };
+  const boxOf = (refs: string[]): Box | null => union(refs.map((r) => infos[r]?.bbox).filter((b): b is Box => !!b));
+  const vector = footprints.map((r) => infos[r]).find((i): i is VectorInfo => i?.kind === "vector");
+  const chosenLayer = vector?.layers.find((l) => l.name === layer);
+  const [a, b, c] = [boxOf(pre), boxOf(post), boxOf(footprints)];
+  const boxes = [
+    { letter: "A", name: t("imagesBefore"), box: a },
+    { letter: "B", name: t("imagesAfter"), box: b },
+    { letter: "C", name: t("footprints"), box: c },
+  ].filter((x): x is { letter: string; name: string; box: Box } => x.box !== null);
+  const both = a && b ? common(a, b) : null;
+  const covered = both && c && area(c) > 0 ? area(common(both, c)) / area(c) : null;
+  const problem = [...pre, ...post, ...footprints].some((r) => infos[r]?.problem);
+  const ready = title.trim() !== "" && pre.length > 0 && post.length > 0 && footprints.length === 1 && !problem;
+  const coarse = [...pre, ...post].map((r) => infos[r] as RasterInfo | undefined).some((i) => i?.gsd_m && i.gsd_m > 1);
+
+  const submit = async (): Promise<void> => {
+    const made = await create({
+      title: title.trim(),
+      ...(day ? { event: { type: kind, date: day } } : {}),
+      pre,
+      post,
+      footprints: footprints[0] ?? "",
+      ...(layer ? { layer } : {}),
+      ...(idField ? { id_field: idField } : {}),
+      cut,
+    });
+    const job = (made as { job?: Parameters<typeof started>[0] }).job;
+    go(hrefOf(made.id, "sources"));
+    if (job) setTimeout(() => started(job));
+  };
+
+  return (
+    <main id="main" class="view" tabIndex={-1}>
+      <form class="page" onSubmit={(e) => (e.preventDefault(), run(submit))}>
+        <Heading>{t("newAssessment")}</Heading>
+        <fieldset class="inline">
+          <legend>{t("whatHappened")}</legend>
+          <label class="field wide">
+            {t("name")}
+            <input id="title" required maxLength={120} value={title} onInput={(e) => setTitle(e.currentTarget.value)} />
+          </label>
+          <label class="field">
+            {t("eventType")}
+            <select id="event-type" value={kind} onChange={(e) => setKind(e.currentTarget.value)}>
+              {events.map((x) => (
+                <option value={x}>{word("event", x)}</option>
+              ))}
+            </select>
+          </label>
+          <label class="field">
+            {t("eventDate")}
+            <input id="event-date" type="date" value={day} onInput={(e) => setDay(e.currentTarget.value)} />
+          </label>
+          <label class="field">
+            {t("cut")}
+            <select id="cut" value={cut} onChange={(e) => setCut(Number(e.currentTarget.value))}>
+              <option value={2}>{t("cut2")}</option>
+              <option value={1}>{t("cut1")}</option>
+            </select>
+          </label>
+        </fieldset>
+        <FilesField label={t("imagesBefore")} kind="raster" several refs={pre} change={setPre} told={told} />
+        <FilesField label={t("imagesAfter")} kind="raster" several refs={post} change={setPost} told={told} />
+        <FilesField label={t("footprints")} kind="vector" several={false} refs={footprints} change={setFootprints} told={told} />
+        {vector && !vector.problem && (
+          <fieldset class="inline">
+            <legend>{t("footprintFile")}</legend>
+            {vector.layers.length > 1 && (
+              <label class="field">
+                {t("layerOfFile")}
+                <select value={layer} onChange={(e) => setLayer(e.currentTarget.value)}>
+                  {vector.layers.map((l) => (
+                    <option value={l.name}>{l.name}</option>
+                  ))}
+                </select>
+              </label>
+            )}
+            <label class="field">
+              {t("idField")}
+              <select id="id-field" value={idField} onChange={(e) => setIdField(e.currentTarget.value)}>
+                <option value="">{t("noIdField")}</option>
+                {chosenLayer?.fields.map((f) => (
+                  <option value={f.name}>{f.name}</option>
+                ))}
+              </select>
+            </label>
+            <p>{chosenLayer && t("footprintCount", number(chosenLayer.n))}</p>
+          </fieldset>
+        )}
+        <Sketch boxes={boxes} />
+        {both && area(both) === 0 && <Notice kind="fail">{t("noOverlap")}</Notice>}
+        {covered !== null && <p>{t("coveredShare", percent(covered))}</p>}
+        {coarse && <Notice kind="warn">{t("coarse")}</Notice>}
+        <p>
+          <button class="primary" id="create" disabled={!ready || busy}>
+            {t("create")}
+          </button>{" "}
+          {!ready && <span class="note">{t("createNeeds")}</span>}
+        </p>
+        <Failure error={error} />
+      </form>
+    </main>
+  );
+}
