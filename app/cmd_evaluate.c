@@ -4,16 +4,29 @@
 #include "app/command.h"
 #include "app/console.h"
 #include "geo/evaluate.h"
+#include "models/data/imageset.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_TRUTH = 1, KEY_SPLIT, KEY_CUT, KEY_BOOTSTRAP, KEY_RECALL, KEY_POINT, KEY_LEVEL, KEY_TTA };
+enum {
+    KEY_TRUTH = 1,
+    KEY_SPLIT,
+    KEY_CUT,
+    KEY_BOOTSTRAP,
+    KEY_RECALL,
+    KEY_POINT,
+    KEY_LEVEL,
+    KEY_TTA,
+    KEY_LABELS
+};
 
 static const struct argp_option options[] = {
     {"truth", KEY_TRUTH, "EVENT", 0,
      "Event folder with labels, or cifar10:FILE, idx:IMAGES,LABELS, folder:DIR", 1},
+    {"labels", KEY_LABELS, "FILE:FIELD", 0,
+     "Events: grades from a table with a column bldg_id instead of the event's own", 1},
     {"split", KEY_SPLIT, "NAME", 0, "test, train or all; labels used in training never count (default test)",
      1},
     {"cut", KEY_CUT, "LEVEL", 0, "Damaged means this level or worse (default: the model's)", 1},
@@ -42,9 +55,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!o->subject || !o->truth)
             argp_error(state, "name a map folder or a model, and the labels with --truth");
+        if (o->labels && imageset_is_spec(o->truth))
+            argp_error(state, "--labels belongs to events; a plain set has its own");
         break;
     case KEY_TRUTH:
         o->truth = arg;
+        break;
+    case KEY_LABELS:
+        o->labels = arg;
         break;
     case KEY_SPLIT:
         if (strcmp(arg, "test") != 0 && strcmp(arg, "train") != 0 && strcmp(arg, "all") != 0)

@@ -154,7 +154,9 @@ static int run_command(const struct command *c, int argc, char **argv)
     const struct progress *progress = console_open(&in.common);
     bool ok = kernels_init(&e);
     if (ok) {
-        geo_init(!c->few_drivers);
+        /* a server's jobs see no more formats than the server does */
+        const char *drivers = getenv("AFTERMAP_DRIVERS");
+        geo_init(!c->few_drivers && !(drivers && strcmp(drivers, "few") == 0));
         ok = c->run(in.options, &in.common, progress, &e);
     }
     int status = finish(ok, &in.common, &e);

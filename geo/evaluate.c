@@ -15,6 +15,7 @@
  * truth of a binary model is level >= cut. */
 #include "geo/evaluate.h"
 
+#include "geo/answers.h"
 #include "geo/mapping_parts.h"
 #include "geo/raster.h"
 #include "models/base/file.h"
@@ -104,6 +105,14 @@ static int64_t *trained_ids(const struct model *m, const char *digest, size_t *n
         qsort(sorted, *n, sizeof *sorted, compare_ids);
     }
     return sorted;
+}
+
+/* The event with the labels to score against. */
+static bool open_truth(struct evaluation *v)
+{
+    size_t n_matched;
+    v->ev = event_open(v->o->truth, v->e);
+    return v->ev && (!v->o->labels || answers_apply(v->ev, v->o->labels, &n_matched, v->e));
 }
 
 /* ---- scoring */
@@ -237,8 +246,7 @@ static bool model_on_event(struct evaluation *v)
     int own;
     size_t n_trained = 0;
     struct cases *c = &v->cases;
-    if (!(v->ev = event_open(v->o->truth, v->e)) ||
-        !mapping_model_fits(v->model, v->o->subject, v->ev, &own, v->e))
+    if (!open_truth(v) || !mapping_model_fits(v->model, v->o->subject, v->ev, &own, v->e))
         return false;
     if (!settle_cut(v, own, model_net(v->model)->n_classes) ||
         !cases_alloc(c, v->ev->n, model_net(v->model)->n_classes, v->e))
@@ -492,7 +500,7 @@ static bool map_on_event(struct evaluation *v)
 {
     bool ok = false;
     cJSON *run = read_run(v->o->subject, v->e);
-    if (!run || !(v->ev = event_open(v->o->truth, v->e)))
+    if (!run || !open_truth(v))
         goto out;
     if (strcmp(text_at(run, "event", "digest"), v->ev->digest) != 0) {
         err_set(v->e, ERR_INPUT,

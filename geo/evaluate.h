@@ -14,12 +14,13 @@
 #include "models/learn/metrics.h"
 
 struct evaluate_options {
-    const char *subject;            /* DIR made by mapping_run, or MODEL.safetensors */
-    const char *truth;              /* EVENT folder, or cifar10: idx: folder: spec */
-    const char *split;              /* "test", "train" or "all" */
-    int cut;                        /* 0: the subject's own; else the level from which "damaged" counts */
-    int n_views;                    /* 1 or 8; for a model only, a map was made with its own */
-    double test_share;              /* plain sets: NAN takes the one stored in the model, else 0.2 */
+    const char *subject; /* DIR made by mapping_run, or MODEL.safetensors */
+    const char *truth;   /* EVENT folder, or cifar10: idx: folder: spec */
+    const char *labels;  /* NULL, or FILE:FIELD (answers.h): grades in the place of the event's own */
+    const char *split;   /* "test", "train" or "all" */
+    int cut;             /* 0: the subject's own; else the level from which "damaged" counts */
+    int n_views;         /* 1 or 8; for a model only, a map was made with its own */
+    double test_share;   /* plain sets: NAN takes the one stored in the model, else 0.2 */
     struct metrics_options metrics; /* operating_point NAN: the map's own; 0.5 for a model */
 };
 
