@@ -48,7 +48,8 @@ void jobs_defaults(struct jobs_options *o);
  * resume; else they have failed, and the message says that the server was restarted. NULL on error. */
 struct jobs *jobs_start(const struct jobs_options *o, struct err *e);
 /* Stops the worker: a running child is asked to save and end (SIGINT, after 20 s SIGKILL); its job stays running in
- * the store, so that the next start resumes it. Wakes everybody in jobs_wait(). Accepts NULL. */
+ * the store, so that the next start resumes it. Ends every
+ * jobs_wait(); threads that use the jobs otherwise must be gone. Accepts NULL. */
 void jobs_stop(struct jobs *j);
 
 /* ---- processes ---- */
