@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_JSON_MAX = 64 << 20, PATH_SIZE = 4096, BAR_WIDTH = 260 };
+enum { RUN_JSON_MAX = 64 << 20, PATH_SIZE = 4096, BAR_WIDTH = 210 };
 
 static const enum report_word class_word[TOTALS_CLASSES] = {WORD_NONE, WORD_MINOR, WORD_MAJOR, WORD_DESTROYED,
                                                             WORD_UNKNOWN};
@@ -197,7 +197,9 @@ static void head(const struct page *p)
         "0}\ntable{border-collapse:collapse;width:100%%;margin:"
         ".4em 0}\nth,td{padding:.22em .5em;border-bottom:1px solid "
         "#ccc;text-align:start;vertical-align:middle}\n"
-        ".n{text-align:end;white-space:nowrap}.bar{width:%dpx}\ntr{break-inside:avoid}\nthead{display:"
+        ".n{text-align:end;white-space:nowrap}.name{white-space:nowrap}[dir=rtl] .bar "
+        "svg{transform:scaleX(-1)}"
+        ".bar{width:%dpx}\ntr{break-inside:avoid}\nthead{display:"
         "table-header-group}\ntr.total "
         "td{font-weight:600}\n.key{display:inline-block;width:1.3em;height:1.3em;"
         "line-height:1.3em;text-align:center;border:1px solid #333;margin-inline-end:.5em;font-weight:700;"
@@ -212,14 +214,14 @@ static void head(const struct page *p)
         "#333;"
         "padding-top:.3em}\n@media "
         "print{body{margin:0;max-width:none;padding:0}}\n</style>\n</head>\n<body>\n<header>"
-        "<h1>",
+        "<h1><bdi>",
         p->o->letter ? "letter" : "A4", p->o->letter ? "8in" : "190mm", BAR_WIDTH);
     escaped(p->f, title);
-    fputs("</h1>\n", p->f);
+    fputs("</bdi></h1>\n", p->f);
     if (p->o->organisation && *p->o->organisation) {
-        fputs("<p>", p->f);
+        fputs("<p><bdi>", p->f);
         escaped(p->f, p->o->organisation);
-        fputs("</p>\n", p->f);
+        fputs("</bdi></p>\n", p->f);
     }
     fputs("</header>\n<main>\n", p->f);
 }
@@ -253,7 +255,7 @@ static void class_row(const struct page *p, const struct totals_total *t, enum r
                       const char *letter, bool total)
 {
     const double N = p->t->whole.n_buildings;
-    fprintf(p->f, "<tr%s><td>", total ? " class=total" : "");
+    fprintf(p->f, "<tr%s><td class=name>", total ? " class=total" : "");
     if (letter)
         key_of(p, level, letter);
     escaped(p->f, word(p, name));
@@ -283,10 +285,11 @@ static void classes(const struct page *p)
 
 static void zone_row(const struct page *p, const struct totals_area *a, double most)
 {
-    fputs("<tr><td>", p->f);
+    fputs("<tr><td><bdi>", p->f);
     escaped(p->f, a->outside                      ? word(p, WORD_OUTSIDE)
                   : a->zone_name && *a->zone_name ? a->zone_name
                                                   : a->zone_id);
+    fputs("</bdi>", p->f);
     if (!a->outside && a->zone_name && *a->zone_name) {
         fputs(" <span class=small><bdi>", p->f);
         escaped(p->f, a->zone_id);

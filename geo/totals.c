@@ -330,11 +330,14 @@ static bool find_sizes(const struct estimation *v)
     int first[ESTIMATE_MAX_GROUPS];
     const uint32_t N = (uint32_t)m->n;
     r->half_width = v->o->half_width < 1 ? v->o->half_width * N : v->o->half_width;
+    /* a share read off the map alone may be far off: near the edges it would promise too much */
     r->planned_share = r->has_sample                    ? r->whole.damaged.estimate / N
-                       : isfinite(r->whole.n_predicted) ? r->whole.n_predicted / N
+                       : isfinite(r->whole.n_predicted) ? fmin(fmax(r->whole.n_predicted / N, 0.1), 0.9)
                                                         : 0.5;
     r->size_exact = estimate_size_exact(N, r->planned_share, r->half_width, v->o->level);
     r->size_worst = estimate_size_exact(N, 0.5, r->half_width, v->o->level);
+    r->size_worst =
+        r->size_worst < r->size_exact ? r->size_exact : r->size_worst; /* whole hits jump a little */
     r->size_assisted = r->size_exact;
     if (m->is_event || r->cut != m->cut)
         return true; /* no prediction to be helped by */
