@@ -5,16 +5,8 @@
 # KEEP_SCREENSHOTS=DIR keeps pictures to look at.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-chromium=$(command -v chromium || command -v chromium-browser) || { echo "chromium is not installed"; exit 77; }
-command -v npm >/dev/null || { echo "npm is not installed"; exit 77; }
+. "$here/packages.sh" "$2"
 . "$here/../http/server.sh" "$1"
-packages=$2/ui_test
-mkdir -p "$packages"
-cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$packages"
-if ! cmp -s "$here/package-lock.json" "$packages/installed.json"; then
-    (cd "$packages" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || { echo "playwright-core cannot be installed"; exit 77; }
-    cp "$here/package-lock.json" "$packages/installed.json"
-fi
 bash "$here/../http/make_fixture.sh" "$work/demo" || exit 1
 mkdir "$work/bare"
 cp "$work/demo"/damage.* "$work/bare"

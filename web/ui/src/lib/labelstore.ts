@@ -9,6 +9,7 @@
 // Keys: aftermap.label/ASSESSMENT/BUILDING -> Entry as JSON.
 import { signal } from "@preact/signals";
 import { ApiError, labelDelete, labelPut, type Label } from "../api.js";
+import { online } from "./net.js";
 
 export interface Entry {
   assessment: string;
@@ -130,5 +131,9 @@ export async function flush(): Promise<void> {
 const next = (): Entry | undefined => entries().find((e) => !e.refused);
 
 window.addEventListener("online", () => void flush());
+// Something else has just reached the server: no need to wait for the next try.
+online.subscribe((reached) => {
+  if (reached && saveState.peek() === "waiting") void flush();
+});
 // Another tab of this browser writes to the same storage.
 window.addEventListener("storage", () => (unsaved.value = entries()));

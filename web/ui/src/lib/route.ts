@@ -25,7 +25,15 @@ function read(): Place {
 
 export const place = signal<Place>(read());
 
-window.addEventListener("hashchange", () => (place.value = read()));
+let moved = false;
+
+/** Whether the user has been elsewhere in the page: on the first view the focus stays where the browser puts it. */
+export const hasMoved = (): boolean => moved;
+
+window.addEventListener("hashchange", () => {
+  moved = true;
+  place.value = read();
+});
 
 export const hrefOf = (id: string, step: Step): string => `#/${encodeURIComponent(id)}/${step}`;
 

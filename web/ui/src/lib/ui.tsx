@@ -5,11 +5,14 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { number, percent, t, word } from "./i18n.js";
 import { swatch } from "./palette.js";
+import { hasMoved } from "./route.js";
 
-/** A view's heading; it takes the focus when the view opens, so that keyboard and screen reader start there. */
+/** A view's heading; it takes the focus when one comes from another view, so that keyboard and screen reader start there. */
 export function Heading({ children }: { children: ComponentChildren }) {
   const ref = useRef<HTMLHeadingElement>(null);
-  useEffect(() => ref.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    if (hasMoved()) ref.current?.focus({ preventScroll: true });
+  }, []);
   return (
     <h1 ref={ref} tabIndex={-1}>
       {children}

@@ -11,6 +11,7 @@ import { useKeys } from "../lib/keys.js";
 import { pendingOf, save, seen } from "../lib/labelstore.js";
 import { addresses, Pair } from "../lib/pair.js";
 import { goesOn, lowBandwidth, person, shortcuts } from "../lib/prefs.js";
+import { hasMoved } from "../lib/route.js";
 import { ClassMark } from "../lib/ui.js";
 
 export const levels = ["none", "minor", "major", "destroyed"] as const;
@@ -133,7 +134,9 @@ export function Desk(props: DeskProps) {
   useEffect(() => {
     if (items.length - at <= 5) props.more?.();
   }, [at, items.length]);
-  useEffect(() => root.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    if (hasMoved()) root.current?.focus({ preventScroll: true });
+  }, []);
 
   const move = (to: number): void => setAt(Math.max(0, Math.min(items.length, to)));
   const here = (): void => root.current?.focus({ preventScroll: true }); // so that the next key is not taken by a button
