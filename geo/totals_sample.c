@@ -340,34 +340,54 @@ static bool lay(const struct totals_sample *s, struct totals_map *m, struct err 
     return true;
 }
 
-/* Grading in the order of the draw may stop anywhere; skipping some of them may not. */
-static bool has_no_gaps(const struct totals_sample *s, const struct totals_map *m, struct err *e)
+/* Grading in the order of the draw may stop anywhere; skipping some of them may not, whether their rows are here or
+ * not: what gets skipped is what is hard. Of the last IN_HAND draws some may still be with somebody. */
+static bool has_no_gaps(const struct totals_sample *s, const struct totals_map *m, struct totals_report *r,
+                        struct err *e)
 {
+    enum { IN_HAND = 5 };
+    uint32_t last = 0, first = 0, skipped = 0, in_hand = 0;
+    bool ok = true;
     if (!s->has_draw)
         return true;
-    for (int k = 0; k < m->n_strata; k++) {
-        const struct totals_building *first = NULL;
-        uint32_t last = 0, skipped = 0;
-        for (size_t i = 0; i < m->n; i++) {
-            const struct totals_building *b = &m->building[i];
-            if (b->stratum == k && b->state == TOTALS_GRADED && b->draw > last)
-                last = b->draw;
-        }
-        for (size_t i = 0; i < m->n; i++) {
-            const struct totals_building *b = &m->building[i];
-            if (b->stratum != k || b->state != TOTALS_DRAWN || b->draw >= last)
-                continue;
-            skipped++;
-            first = !first || b->draw < first->draw ? b : first;
-        }
-        if (skipped)
-            return err_set(
+    const struct totals_building **at = mem_array(m->n + 1, sizeof *at, "the order of the draw", e);
+    if (!at)
+        return false;
+    for (size_t i = 0; ok && i < m->n; i++) {
+        const struct totals_building *b = &m->building[i];
+        if (b->state == TOTALS_NOT_DRAWN)
+            continue;
+        if (b->draw == 0 || b->draw > m->n || at[b->draw])
+            ok = err_set(
                 e, ERR_INPUT,
-                "%u drawn buildings were skipped (the first is %.60s, draw %u) while later ones are graded, "
-                "which makes the rest no random sample; grade them, as 'unknown' where it cannot be told",
-                skipped, first->bldg_id, first->draw);
+                "building %.60s has draw %u, which %s; the sample is not as 'aftermap sample' wrote it",
+                b->bldg_id, b->draw,
+                b->draw == 0     ? "is no number from 1"
+                : b->draw > m->n ? "no draw of the map has"
+                                 : "another has");
+        else {
+            at[b->draw] = b;
+            last = b->state == TOTALS_GRADED && b->draw > last ? b->draw : last;
+        }
     }
-    return true;
+    for (uint32_t d = 1; ok && d < last; d++) {
+        if (at[d] && at[d]->state == TOTALS_GRADED)
+            continue;
+        in_hand += d + IN_HAND > last;
+        skipped += d + IN_HAND <= last;
+        first = !first && d + IN_HAND <= last ? d : first;
+    }
+    if (ok && skipped)
+        ok = err_set(e, ERR_INPUT,
+                     "%u drawn buildings were skipped (the first is draw %u%s%.60s) while later ones are "
+                     "graded, which "
+                     "makes the rest no random sample; grade them, as 'unknown' where it cannot be told",
+                     skipped, first, at[first] ? ", building " : "", at[first] ? at[first]->bldg_id : "");
+    if (ok && in_hand)
+        ok = totals_note(r, e, "%u of the last draws %s not graded yet while a later one is", in_hand,
+                         in_hand == 1 ? "is" : "are");
+    free(at);
+    return ok;
 }
 
 struct trait {
@@ -459,7 +479,7 @@ bool totals_sample_apply(const struct totals_sample *s, const struct totals_opti
         return err_set(e, ERR_INPUT,
                        "none of the %u drawn buildings is graded yet; grade them in the order of the draw",
                        r->n_drawn);
-    if (!has_no_gaps(s, m, e) || !looks_random(m, o, e))
+    if (!has_no_gaps(s, m, r, e) || !looks_random(m, o, e))
         return false;
     if (r->n_graded < r->n_drawn && !totals_note(r, e, "%u of the %u drawn buildings are not graded yet",
                                                  r->n_drawn - r->n_graded, r->n_drawn))

@@ -90,6 +90,13 @@ said '[.sample | .n_drawn, .n_graded]' '[60,40]' 'partly graded'
 grade s.csv 40 7 >gap.csv
 expect 3 'were skipped' "$aftermap" estimate map --truth gap.csv:grade
 [ "$(wc -l <err.txt)" -eq 1 ] || fail "a refusal says more than one line: $(cat err.txt)"
+sed 8d gap.csv >hole.csv # the row of draw 7 is not even there
+expect 3 'first is draw 7\)' "$aftermap" estimate map --truth hole.csv:grade
+grade s.csv 40 38 >hand.csv # somebody has it in hand
+estimate --truth hand.csv:grade
+said '.sample.n_graded' 39 'one in hand'
+sed '3s/^2,/1,/' graded.csv >same.csv
+expect 3 'another has' "$aftermap" estimate map --truth same.csv:grade
 grade s.csv 9 0 >few.csv
 expect 3 'too small' "$aftermap" estimate map --truth few.csv:grade
 grade s.csv 0 0 >none.csv
