@@ -17,7 +17,10 @@ enum {
     KEY_KEY,
     KEY_INSECURE,
     KEY_CORS,
-    KEY_RATE
+    KEY_RATE,
+    KEY_ROOT,
+    KEY_STORE,
+    KEY_MAX_UPLOAD
 };
 
 static const struct argp_option options[] = {
@@ -37,6 +40,13 @@ static const struct argp_option options[] = {
     {"rate", KEY_RATE, "N", 0,
      "Requests a second that one address may make, 0 for any number (default 200, on loopback any number)",
      2},
+    {"data-root", KEY_ROOT, "ROOT", 0,
+     "Folder of assessments to label, train and map in the browser; images and footprints below it can be "
+     "chosen there",
+     3},
+    {"store", KEY_STORE, "postgresql:CONN", 0,
+     "Keep labels and jobs in a PostgreSQL database (default: a GeoPackage in each assessment's folder)", 3},
+    {"max-upload", KEY_MAX_UPLOAD, "GIB", 0, "Largest file that may be uploaded, in GiB (default 20)", 3},
     {0}};
 
 struct serve_cmd {
@@ -50,6 +60,7 @@ static void serve_cmd_defaults(void *options_)
     c->serve.bind = "127.0.0.1";
     c->serve.port = 8080;
     c->serve.rate = -1;
+    c->serve.max_upload_bytes = (uint64_t)20 << 30;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -60,8 +71,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         list_add(&c->dirs, arg);
         break;
     case ARGP_KEY_END:
-        if (c->dirs.n == 0)
-            argp_error(state, "name at least one folder made by `aftermap assess`");
+        if (c->dirs.n == 0 && !c->serve.data_root)
+            argp_error(state, "name at least one folder made by `aftermap assess`, or a --data-root");
+        if (c->serve.store_spec && !c->serve.data_root)
+            argp_error(state, "--store goes with --data-root");
         break;
     case KEY_PORT:
         c->serve.port = (uint16_t)parse_int(state, "--port", arg, 0, 65535);
@@ -87,6 +100,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_CORS:
         list_add(&c->origins, arg);
         break;
+    case KEY_ROOT:
+        c->serve.data_root = arg;
+        break;
+    case KEY_STORE:
+        c->serve.store_spec = arg;
+        break;
+    case KEY_MAX_UPLOAD:
+        c->serve.max_upload_bytes =
+            (uint64_t)(parse_real(state, "--max-upload", arg, 0.001, 1e5) * (1 << 30));
+        break;
     case KEY_RATE:
         c->serve.rate = parse_real(state, "--rate", arg, 0, 1e6);
         break;
@@ -96,6 +119,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+static bool has_command(const char *name)
+{
+    return command_find(name) != NULL;
+}
+
 static bool run(void *options_, const struct common *common, const struct progress *progress, struct err *e)
 {
     struct serve_cmd *c = options_;
@@ -103,6 +131,7 @@ static bool run(void *options_, const struct common *common, const struct progre
     c->serve.n_dirs = c->dirs.n;
     c->serve.origins = c->origins.item;
     c->serve.n_origins = c->origins.n;
+    c->serve.has_command = has_command;
     struct serve *s = serve_start(&c->serve, e);
     if (!s)
         return false;
@@ -115,7 +144,9 @@ static bool run(void *options_, const struct common *common, const struct progre
     printf("http%s://%s%s%s:%u/\n", c->serve.tls_cert ? "s" : "", is_ipv6 ? "[" : "", c->serve.bind,
            is_ipv6 ? "]" : "", (unsigned)serve_port(s));
     bool ok = flush_stdout(e);
-    if (ok)
+    if (ok && c->serve.data_root)
+        console_say("serving the assessments of %s; Ctrl-C ends it", c->serve.data_root);
+    else if (ok)
         console_say("serving %d map%s; Ctrl-C ends it", c->dirs.n, c->dirs.n == 1 ? "" : "s");
     while (ok && !progress_stopped(progress)) {
         struct timespec pause = {.tv_nsec = 100000000};
@@ -127,7 +158,7 @@ static bool run(void *options_, const struct common *common, const struct progre
 
 const struct command command_serve = {
     .name = "serve",
-    .args_doc = "DIR...",
+    .args_doc = "[DIR...]",
     .summary = "Show maps in a browser and to QGIS",
     .doc = "Serves folders made by `aftermap assess`: a page with a swipe map, OGC API Features for QGIS and "
            "ogr2ogr, the files "
@@ -136,7 +167,9 @@ const struct command command_serve = {
            "outside it is "
            "answered unless --bind says so, which needs tokens; give a certificate then, or tokens travel in "
            "the clear.\n\n"
-           "Example: aftermap serve map --port 8080",
+           "With --data-root the page also makes assessments, labels, trains and maps; without it nothing on "
+           "the disk is changed.\n\n"
+           "Examples:\n  aftermap serve map --port 8080\n  aftermap serve --data-root /srv/events",
     .options = options,
     .parse = parse,
     .options_size = sizeof(struct serve_cmd),

@@ -310,9 +310,9 @@ size_t assessment_find(const struct assessment *as, int64_t fid)
  * ------------------------------------------------------------------------------------------------- */
 
 /* The folder's name as an id: letters, digits, '-' and '_' stay. */
-static bool name_ids(struct assessment *as, struct err *e)
+static bool name_ids(struct assessment *as, const char *id, struct err *e)
 {
-    as->id = mem_strdup(file_base(as->dir), e);
+    as->id = mem_strdup(id ? id : file_base(as->dir), e);
     if (!as->id)
         return false;
     for (char *p = as->id; *p; p++)
@@ -350,7 +350,13 @@ static void open_layer(struct assessment *as, int i, const cJSON *inputs, FILE *
     const char **path =
         n > 0 && n <= TILES_MAX_SOURCES ? mem_array((size_t)n, sizeof *path, "paths", NULL) : NULL;
     if (path)
-        cJSON_ArrayForEach(item, list) if (cJSON_IsString(item)) path[k++] = item->valuestring;
+        cJSON_ArrayForEach(item, list)
+        {
+            /* run.json names files, event.json describes them */
+            const char *name = cJSON_IsString(item) ? item->valuestring : text_of(item, "path");
+            if (*name)
+                path[k++] = name;
+        }
     for (int j = 0; j < k; j++)
         add_revision(revision, path[j]);
     tile_layer_open(&as->layer[i], path, k, false);
@@ -375,16 +381,20 @@ static int grid_epsg(const cJSON *run)
     return epsg > 1024 && epsg < 100000 ? epsg : 0;
 }
 
+static const struct {
+    const char *manifest, *vector, *raster;
+} folder_files[] = {{"run.json", "damage.gpkg", "damage.tif"}, {"event.json", "chips.gpkg", "chips.tif"}};
+
 static bool read_run(struct assessment *as, struct err *e)
 {
-    char run_path[4096], map_path[4096], gpkg_path[4096], hex[65];
+    char run_path[4096], raster_path[4096], gpkg_path[4096], hex[65];
     char *text = NULL, *revision = NULL;
     size_t size = 0, revision_size = 0;
     cJSON *run = NULL;
-    bool ok = false;
-    if (!file_join(run_path, sizeof run_path, as->dir, "run.json", e) ||
-        !file_join(map_path, sizeof map_path, as->dir, "damage.tif", e) ||
-        !file_join(gpkg_path, sizeof gpkg_path, as->dir, "damage.gpkg", e))
+    bool ok = false, is_map = as->kind == ASSESSMENT_MAP;
+    if (!file_join(run_path, sizeof run_path, as->dir, folder_files[as->kind].manifest, e) ||
+        !file_join(raster_path, sizeof raster_path, as->dir, folder_files[as->kind].raster, e) ||
+        !file_join(gpkg_path, sizeof gpkg_path, as->dir, folder_files[as->kind].vector, e))
         return false;
     text = file_read(run_path, RUN_JSON_MAX_BYTES, &size, e);
     run = text ? cJSON_ParseWithLength(text, size) : NULL;
@@ -392,7 +402,7 @@ static bool read_run(struct assessment *as, struct err *e)
     if (!text)
         goto out;
     if (!cJSON_IsObject(run)) {
-        err_set(e, ERR_INPUT, "%s is no JSON object; make the map anew with 'aftermap assess'", run_path);
+        err_set(e, ERR_INPUT, "%s is no JSON object; make the folder anew", run_path);
         goto out;
     }
     if (!f) {
@@ -402,13 +412,16 @@ static bool read_run(struct assessment *as, struct err *e)
     const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(run, "inputs");
     open_layer(as, TILE_PRE, inputs, f);
     open_layer(as, TILE_POST, inputs, f);
-    tile_layer_open(&as->layer[TILE_DAMAGE], (const char *const[]){map_path}, 1, true);
+    tile_layer_open(&as->layer[TILE_DAMAGE], (const char *const[]){raster_path}, is_map, true);
+    if (!is_map)
+        snprintf(as->layer[TILE_DAMAGE].why, sizeof as->layer[TILE_DAMAGE].why, "nothing was predicted yet");
     add_revision(f, run_path);
-    add_revision(f, map_path);
+    add_revision(f, raster_path);
     add_revision(f, gpkg_path);
-    snprintf(as->version, sizeof as->version, "%s", text_of(run, "version"));
+    snprintf(as->version, sizeof as->version, "%s", text_of(run, is_map ? "version" : "program"));
     as->epsg = grid_epsg(run);
-    as->title = mem_strdup(*text_of(run, "title") ? text_of(run, "title") : file_base(as->dir), e);
+    if (!as->title)
+        as->title = mem_strdup(*text_of(run, "title") ? text_of(run, "title") : file_base(as->dir), e);
     ok = as->title != NULL;
 out:
     if (f && fclose(f) != 0)
@@ -442,26 +455,37 @@ static void bound_buildings(struct assessment *as)
 
 struct assessment *assessment_open(const char *dir, struct err *e)
 {
-    static const char *const needed[] = {"run.json", "damage.tif", "damage.gpkg"};
+    return assessment_open_as(dir, ASSESSMENT_MAP, NULL, NULL, e);
+}
+
+struct assessment *assessment_open_as(const char *dir, enum assessment_kind kind, const char *id,
+                                      const char *title, struct err *e)
+{
+    const char *const needed[] = {folder_files[kind].manifest, folder_files[kind].raster,
+                                  folder_files[kind].vector};
+    const char *maker = kind == ASSESSMENT_MAP ? "assess" : "tile";
     char path[4096];
     struct assessment *as = mem_array(1, sizeof *as, "a map", e);
     if (!as)
         return NULL;
+    as->kind = kind;
     as->dir = realpath(dir, NULL);
     if (!as->dir || !file_is_dir(as->dir)) {
-        err_set(e, ERR_INPUT, "%s is no folder; give one that 'aftermap assess' made", dir);
+        err_set(e, ERR_INPUT, "%s is no folder; give one that 'aftermap %s' made", dir, maker);
         goto fail;
     }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         if (!file_join(path, sizeof path, as->dir, needed[i], e))
             goto fail;
         if (!file_exists(path)) {
-            err_set(e, ERR_INPUT, "%s holds no %s; give a folder that 'aftermap assess' made", dir,
-                    needed[i]);
+            err_set(e, ERR_INPUT, "%s holds no %s; give a folder that 'aftermap %s' made", dir, needed[i],
+                    maker);
             goto fail;
         }
     }
-    if (!name_ids(as, e) || !read_buildings(as, path, e) || !read_run(as, e))
+    if (title && !(as->title = mem_strdup(title, e)))
+        goto fail;
+    if (!name_ids(as, id, e) || !read_buildings(as, path, e) || !read_run(as, e))
         goto fail;
     bound_buildings(as);
     return as;

@@ -53,7 +53,13 @@ struct assessment_field {
     int n_values;                             /* 0: many, or not text */
 };
 
+enum assessment_kind {
+    ASSESSMENT_MAP,  /* made by mapping_run */
+    ASSESSMENT_EVENT /* made by tile: footprints and images, nothing predicted yet */
+};
+
 struct assessment {
+    enum assessment_kind kind;
     char *dir, *id, *collection_id, *title;
     struct building *building; /* [n] in rising fid */
     size_t n;
@@ -69,9 +75,12 @@ struct assessment {
     struct tile_layer layer[TILE_LAYERS];
 };
 
-/* Reads the folder; NULL with ERR_INPUT naming the file that is missing or wrong. Layers whose rasters cannot
+/* Reads a map folder; NULL with ERR_INPUT naming the file that is missing or wrong. Layers whose rasters cannot
  * be shown stay without sources and say why. */
 struct assessment *assessment_open(const char *dir, struct err *e);
+/* The same for a map or an event folder, under an id and a title of the caller's. */
+struct assessment *assessment_open_as(const char *dir, enum assessment_kind kind, const char *id,
+                                      const char *title, struct err *e);
 void assessment_close(struct assessment *as); /* accepts NULL */
 
 /* First building whose fid is at least `fid`, n when there is none. */

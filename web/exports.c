@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * exports.c - /assessments: what a map offers, and its files by byte range (RFC 9110, 14). The names are a
  * fixed list, so no request ever becomes part of a path. */
+#include "web/exports.h"
+
+#include "web/assess_routes.h"
 #include "web/http.h"
 #include "web/routes.h"
-#include "web/service.h"
 
 #include "models/base/file.h"
 #include <fcntl.h>
@@ -26,19 +28,24 @@ static const struct {
 };
 enum { N_EXPORTS = sizeof exports / sizeof *exports };
 
-static cJSON *assessment_document(const struct http_request *q, const struct assessment *as)
+void exports_describe(cJSON *doc, const struct http_request *q, const struct assessment *as, const char *id)
 {
     char path[4096];
-    cJSON *doc = cJSON_CreateObject();
-    cJSON_AddStringToObject(doc, "id", as->id);
-    cJSON_AddStringToObject(doc, "title", as->title);
+    cJSON *links = cJSON_AddArrayToObject(doc, "links"), *layers = cJSON_AddArrayToObject(doc, "layers");
+    http_link(links, q, "self", HTTP_JSON, "This document", "/assessments/%s", id);
+    if (!as) {
+        cJSON_AddNullToObject(doc, "collection");
+        cJSON_AddNumberToObject(doc, "buildings", 0);
+        cJSON_AddNullToObject(doc, "bbox");
+        cJSON_AddNullToObject(doc, "revision");
+        return;
+    }
     cJSON_AddStringToObject(doc, "collection", as->collection_id);
     cJSON_AddNumberToObject(doc, "buildings", (double)as->n);
     cJSON_AddItemToObject(doc, "bbox", cJSON_CreateDoubleArray(as->box, 4));
     cJSON_AddStringToObject(doc, "revision", as->revision);
     if (*as->version)
         cJSON_AddStringToObject(doc, "version", as->version);
-    cJSON *layers = cJSON_AddArrayToObject(doc, "layers");
     for (int i = 0; i < TILE_LAYERS; i++) {
         const struct tile_layer *l = &as->layer[i];
         cJSON *layer = cJSON_CreateObject();
@@ -50,17 +57,24 @@ static cJSON *assessment_document(const struct http_request *q, const struct ass
             cJSON_AddStringToObject(layer, "date", l->date);
         cJSON_AddItemToArray(layers, layer);
     }
-    cJSON *links = cJSON_AddArrayToObject(doc, "links");
-    http_link(links, q, "self", HTTP_JSON, "This document", "/assessments/%s", as->id);
     http_link(links, q, "collection", HTTP_JSON, "The buildings", "/collections/%s", as->collection_id);
     for (int i = 0; i < TILE_LAYERS; i++)
         if (as->layer[i].n)
             http_link(links, q, "tilejson", HTTP_JSON, tile_layer_names[i], "/tiles/%s/%s/tilejson.json",
                       as->id, tile_layer_names[i]);
-    for (int i = 0; i < N_EXPORTS; i++)
+    for (int i = 0; i < N_EXPORTS && as->kind == ASSESSMENT_MAP; i++)
         if (file_join(path, sizeof path, as->dir, exports[i].name, NULL) && file_exists(path))
             http_link(links, q, "enclosure", exports[i].type, exports[i].title, "/assessments/%s/exports/%s",
                       as->id, exports[i].name);
+}
+
+static cJSON *assessment_document(const struct http_request *q, const struct assessment *as)
+{
+    cJSON *doc = cJSON_CreateObject();
+    cJSON_AddStringToObject(doc, "id", as->id);
+    cJSON_AddStringToObject(doc, "title", as->title);
+    cJSON_AddStringToObject(doc, "state", "predicted");
+    exports_describe(doc, q, as, as->id);
     return doc;
 }
 
@@ -68,11 +82,19 @@ void assessments_get(const struct service *s, const struct http_request *q, cons
                      struct http_reply *a)
 {
     (void)arg;
+    if (s->workflow) {
+        assess_reply_list(s, q, a);
+        return;
+    }
     cJSON *doc = cJSON_CreateObject();
     http_link(cJSON_AddArrayToObject(doc, "links"), q, "self", HTTP_JSON, "This document", "/assessments");
     cJSON *list = cJSON_AddArrayToObject(doc, "assessments");
     for (int i = 0; i < s->n; i++)
         cJSON_AddItemToArray(list, assessment_document(q, s->assessment[i]));
+    cJSON_AddBoolToObject(doc, "data_root", false);
+    cJSON_AddBoolToObject(doc, "read_only", true);
+    cJSON_AddNullToObject(doc, "disk_free_bytes");
+    cJSON_AddStringToObject(doc, "version", AM_VERSION);
     http_reply_json(a, HTTP_JSON, doc);
     http_reply_validate(q, a);
 }
@@ -80,6 +102,10 @@ void assessments_get(const struct service *s, const struct http_request *q, cons
 void assessment_get(const struct service *s, const struct http_request *q, const char *const *arg,
                     struct http_reply *a)
 {
+    if (s->workflow) {
+        assess_reply_one(s, q, arg[0], a);
+        return;
+    }
     const struct assessment *as = service_assessment(s, q, arg[0], a);
     if (!as)
         return;
@@ -96,6 +122,10 @@ void export_get(const struct service *s, const struct http_request *q, const cha
     const struct assessment *as = service_assessment(s, q, arg[0], a);
     if (!as)
         return;
+    if (as->kind != ASSESSMENT_MAP) {
+        http_problem(q, a, 404, NULL, "nothing was predicted yet, so there are no files");
+        return;
+    }
     while (i < N_EXPORTS && strcmp(exports[i].name, arg[1]) != 0)
         i++;
     if (i == N_EXPORTS || !file_join(path, sizeof path, as->dir, exports[i].name, NULL)) {

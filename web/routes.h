@@ -80,6 +80,18 @@ route_handler items_get, item_get;                                              
 route_handler assessments_get, assessment_get, export_get;                                 /* exports.c */
 route_handler tile_get, tilejson_get;                                                      /* tiles.c */
 route_handler tile_sets_get, tile_set_get, map_tile_sets_get, map_tile_set_get, map_tile_get,
-    wmts_get; /* ogc_tiles.c */
+    wmts_get;                                                                    /* ogc_tiles.c */
+route_handler assessments_post, assessment_patch, assessment_delete;             /* assess_routes.c */
+route_handler files_get, file_info_get, thumbnail_get;                           /* files.c */
+route_handler uploads_get, upload_post, upload_get, upload_patch, upload_delete; /* uploads.c */
+route_handler checks_get;                                                        /* checks.c */
+route_handler building_get, chip_get;                                            /* buildings.c */
+route_handler review_get;                                                        /* review.c */
+route_handler queue_get;                                                         /* queue.c */
+route_handler labels_get, labels_post, labels_history_get, label_get, label_put, label_delete; /* labels.c */
+route_handler learning_get;             /* learning.c */
+route_handler estimate_get, report_get; /* report_routes.c */
+route_handler processes_get, process_get, execution_post, jobs_route_get, jobs_events_get, job_get,
+    job_delete, job_results_get, job_events_get; /* process_routes.c */
 
 #endif

@@ -41,6 +41,73 @@ PARAM(max_p_param, "max_p", "Only buildings whose p_dmg is at most this.",
       "{\"type\":\"number\",\"minimum\":0,\"maximum\":1}");
 PARAM(rev_param, "rev", "Any text; its presence lets the tile be cached for good.", "{\"type\":\"string\"}");
 
+PARAM(n_param, "n", "How many.", "{\"type\":\"integer\",\"minimum\":1,\"maximum\":200,\"default\":20}");
+PARAM(list_param, "list", "Which list.",
+      "{\"type\":\"string\",\"enum\":[\"uncertain\",\"large\",\"disagreement\",\"contradiction\","
+      "\"alignment\"]}");
+PARAM(mode_param, "mode",
+      "Buildings that teach, ones drawn blindly to judge the map, or both (one in five is blind).",
+      "{\"type\":\"string\",\"enum\":[\"both\",\"train\",\"validate\"],\"default\":\"both\"}");
+PARAM(strategy_param, "strategy",
+      "How buildings that teach are chosen; auto: doubtful ones where there is a map, else spread.",
+      "{\"type\":\"string\",\"enum\":[\"auto\",\"random\",\"margin\",\"diff2\",\"entropy\",\"spread\"]}");
+PARAM(user_param, "user", "Who asks: what others were given lately comes last. A token's name counts more.",
+      "{\"type\":\"string\"}");
+PARAM(purpose_param, "purpose", "Only labels for this.",
+      "{\"type\":\"string\",\"enum\":[\"train\",\"validate\"]}");
+PARAM(by_param, "by", "Only labels of this person.", "{\"type\":\"string\"}");
+PARAM(overwrite_param, "overwrite", "Replace labels of other people, too.",
+      "{\"type\":\"boolean\",\"default\":false}");
+PARAM(history_after_param, "after", "Only rows after this one.", "{\"type\":\"integer\",\"minimum\":0}");
+PARAM(history_limit_param, "limit", "Rows at most.",
+      "{\"type\":\"integer\",\"minimum\":1,\"maximum\":10000}");
+PARAM(px_param, "px", "Side of the picture in pixels.",
+      "{\"type\":\"integer\",\"minimum\":16,\"maximum\":1024}");
+PARAM(size_m_param, "size_m", "Side of what is shown in metres, at most the chip's own.",
+      "{\"type\":\"number\",\"minimum\":1}");
+PARAM(shift_param, "shift", "auto: moved as alignment found; none: as the image has it.",
+      "{\"type\":\"string\",\"enum\":[\"auto\",\"none\"],\"default\":\"auto\"}");
+PARAM(path_param, "path", "Folder below the data root; nothing: the root.", "{\"type\":\"string\"}");
+PARAM(ref_param, "ref", "Id of an upload, or a path below the data root.", "{\"type\":\"string\"}");
+PARAM(bands_param, "bands", "One or three band numbers.",
+      "{\"type\":\"string\",\"pattern\":\"^[0-9]+(,[0-9]+,[0-9]+)?$\"}");
+PARAM(assessment_param, "assessment", "Only jobs of this assessment.", "{\"type\":\"string\"}");
+PARAM(job_status_param, "status", "Only jobs in this state.",
+      "{\"type\":\"string\",\"enum\":[\"accepted\",\"running\",\"successful\",\"failed\",\"dismissed\"]}");
+PARAM(method_param, "method", "How totals are estimated.",
+      "{\"type\":\"string\",\"enum\":[\"exact\",\"model-assisted\"],\"default\":\"model-assisted\"}");
+PARAM(cut_param, "cut", "Damaged means this level or worse.",
+      "{\"type\":\"integer\",\"minimum\":1,\"maximum\":3}");
+PARAM(half_width_param, "half_width",
+      "Also say how large a sample this half-width of the interval needs: buildings, or a share below 1.",
+      "{\"type\":\"number\"}");
+PARAM(lang_param, "lang", "Language.",
+      "{\"type\":\"string\",\"enum\":[\"en\",\"fr\",\"es\",\"ar\"],\"default\":\"en\"}");
+PARAM(paper_param, "paper", "Paper.",
+      "{\"type\":\"string\",\"enum\":[\"a4\",\"letter\"],\"default\":\"a4\"}");
+PARAM(title_param, "title", "Title of the report.", "{\"type\":\"string\"}");
+PARAM(org_param, "org", "Organisation that answers for it.", "{\"type\":\"string\"}");
+PARAM(reviewed_param, "reviewed_by", "Who has reviewed it.", "{\"type\":\"string\"}");
+
+static const struct route_param *const queue_params[] = {&n_param, &mode_param, &strategy_param, &user_param,
+                                                         NULL};
+static const struct route_param *const review_params[] = {&list_param, &n_param, NULL};
+static const struct route_param *const labels_params[] = {&purpose_param, &by_param, &dmg_class_param, NULL};
+static const struct route_param *const overwrite_params[] = {&overwrite_param, NULL};
+static const struct route_param *const history_params[] = {&history_after_param, &history_limit_param,
+                                                           &bldg_id_param, NULL};
+static const struct route_param *const chip_params[] = {&size_m_param, &px_param, &shift_param, &rev_param,
+                                                        NULL};
+static const struct route_param *const files_params[] = {&path_param, NULL};
+static const struct route_param *const ref_params[] = {&ref_param, NULL};
+static const struct route_param *const thumbnail_params[] = {&ref_param, &px_param, &bands_param, NULL};
+static const struct route_param *const jobs_params[] = {&assessment_param, &job_status_param, NULL};
+static const struct route_param *const events_params[] = {&assessment_param, NULL};
+static const struct route_param *const estimate_params[] = {&method_param, &cut_param, &half_width_param,
+                                                            NULL};
+static const struct route_param *const report_params[] = {
+    &method_param, &cut_param, &lang_param, &paper_param, &title_param, &org_param, &reviewed_param, NULL};
+
 static const struct route_param *const items_params[] = {
     &limit_param,  &bbox_param,   &bbox_crs_param, &crs_param,       &datetime_param,
     &after_param,  &sortby_param, &bldg_id_param,  &dmg_class_param, &dmg_level_param,
@@ -58,6 +125,11 @@ static const struct route_param variables[] = {
     {"z", "Zoom level of the Web Mercator pyramid.", "{\"type\":\"integer\",\"minimum\":0,\"maximum\":24}"},
     {"x", "Column, from the west.", "{\"type\":\"integer\",\"minimum\":0}"},
     {"y", "Row, from the north.", "{\"type\":\"integer\",\"minimum\":0}"},
+    {"buildingId", "Id of a building, from the footprints.", "{\"type\":\"string\"}"},
+    {"date", "pre or post.", "{\"type\":\"string\",\"enum\":[\"pre\",\"post\"]}"},
+    {"uploadId", "Id of an upload.", "{\"type\":\"string\"}"},
+    {"processId", "Id of a process, from /processes.", "{\"type\":\"string\"}"},
+    {"jobId", "Id of a job, from /jobs.", "{\"type\":\"string\"}"},
     {"tileMatrix", "Zoom level of the tile matrix set.",
      "{\"type\":\"integer\",\"minimum\":0,\"maximum\":24}"},
     {"tileRow", "Row, from the north.", "{\"type\":\"integer\",\"minimum\":0}"},
@@ -81,6 +153,49 @@ static const struct route_body session_body = {
     4096,
     {HTTP_JSON},
     "{\"type\":\"object\",\"required\":[\"token\"],\"properties\":{\"token\":{\"type\":\"string\"}}}"};
+
+static const struct route_body upload_body = {
+    4096,
+    {HTTP_JSON},
+    "{\"type\":\"object\",\"required\":[\"name\",\"bytes\"],\"properties\":{"
+    "\"name\":{\"type\":\"string\"},\"bytes\":{\"type\":\"integer\"}}}"};
+static const struct route_body chunk_body = {8 << 20, {"application/octet-stream"}, NULL};
+static const struct route_body assessment_body = {
+    1 << 20,
+    {HTTP_JSON},
+    "{\"type\":\"object\",\"required\":[\"title\",\"pre\",\"post\",\"footprints\"],\"properties\":{"
+    "\"id\":{\"type\":\"string\",\"pattern\":\"^[a-z0-9][a-z0-9_-]{0,39}$\"},\"title\":{\"type\":\"string\"},"
+    "\"event\":{\"type\":\"object\",\"properties\":{\"type\":{\"type\":\"string\"},\"date\":{\"type\":"
+    "\"string\",\"format\":\"date\"}}},"
+    "\"pre\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},\"post\":{\"type\":\"array\",\"items\":{"
+    "\"type\":\"string\"}},"
+    "\"footprints\":{\"type\":\"string\"},\"layer\":{\"type\":\"string\"},\"id_field\":{\"type\":\"string\"},"
+    "\"label_field\":{\"type\":\"string\"},\"label_map\":{\"type\":\"string\"},\"cut\":{\"type\":\"integer\"}"
+    ","
+    "\"gsd_m\":{\"type\":\"number\"},\"size_m\":{\"type\":\"number\"}}}"};
+static const struct route_body patch_body = {
+    64 << 10,
+    {HTTP_JSON},
+    "{\"type\":\"object\",\"properties\":{\"title\":{\"type\":\"string\"},\"event\":{\"type\":\"object\"}}}"};
+static const struct route_body label_body = {
+    64 << 10,
+    {HTTP_JSON},
+    "{\"type\":\"object\",\"properties\":{\"dmg_class\":{\"type\":\"string\",\"enum\":[\"none\",\"minor\","
+    "\"major\",\"destroyed\","
+    "\"unknown\"]},\"reason\":{\"type\":\"string\"},\"sure\":{\"type\":\"boolean\"},\"note\":{\"type\":"
+    "\"string\"},"
+    "\"shift\":{\"type\":\"array\",\"items\":{\"type\":\"number\"}},\"by\":{\"type\":\"string\"},"
+    "\"purpose\":{\"type\":\"string\",\"enum\":[\"train\",\"validate\"]},\"draw\":{\"type\":\"integer\"}}}"};
+static const struct route_body labels_body = {
+    16 << 20,
+    {HTTP_JSON, HTTP_GEOJSON, "text/csv"},
+    "{\"type\":\"object\",\"required\":[\"labels\"],\"properties\":{\"labels\":{"
+    "\"type\":\"array\",\"items\":{\"type\":\"object\"}}}}"};
+static const struct route_body execution_body = {
+    1 << 20,
+    {HTTP_JSON},
+    "{\"type\":\"object\",\"required\":[\"inputs\"],\"properties\":{\"inputs\":{\"type\":\"object\","
+    "\"required\":[\"assessment\"]}}}"};
 
 static const struct route table[] = {
     {"GET", "/", landing_get, "getLandingPage", "Entry point with links; the map page for browsers",
@@ -142,6 +257,86 @@ static const struct route table[] = {
     {"GET", "/tiles/{assessmentId}/{layer}/{z}/{x}/{y}.png", tile_get, "getTile",
      "A 256 pixel Web Mercator tile; 204 where the layer is empty", "tiles", tile_params, &png_types, NULL,
      AUTH_READER, 0},
+    {"POST", "/assessments", assessments_post, "createAssessment",
+     "Make an assessment; its import starts at once", "assessments", NULL, &json_types, &assessment_body,
+     AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"PATCH", "/assessments/{assessmentId}", assessment_patch, "editAssessment",
+     "Change title and event; If-Match", "assessments", NULL, &json_types, &patch_body, AUTH_EDITOR,
+     ROUTE_WORKFLOW},
+    {"DELETE", "/assessments/{assessmentId}", assessment_delete, "removeAssessment",
+     "Put an assessment into the data root's .trash; If-Match", "assessments", NULL, NULL, NULL, AUTH_ADMIN,
+     ROUTE_WORKFLOW},
+    {"GET", "/files", files_get, "getFiles", "A folder of the data root", "files", files_params, &json_types,
+     NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/files/info", file_info_get, "getFileInfo", "What a file is", "files", ref_params, &json_types,
+     NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/files/thumbnail.png", thumbnail_get, "getThumbnail", "A small picture of a raster", "files",
+     thumbnail_params, &png_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/uploads", uploads_get, "getUploads", "All uploads", "files", NULL, &json_types, NULL,
+     AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"POST", "/uploads", upload_post, "beginUpload", "Begin an upload", "files", NULL, &json_types,
+     &upload_body, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/uploads/{uploadId}", upload_get, "getUpload", "How far an upload has come", "files", NULL,
+     &json_types, NULL, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"PATCH", "/uploads/{uploadId}", upload_patch, "sendPiece", "The next piece, with Content-Range", "files",
+     NULL, NULL, &chunk_body, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"DELETE", "/uploads/{uploadId}", upload_delete, "removeUpload", "Throw an upload away", "files", NULL,
+     NULL, NULL, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/checks", checks_get, "getChecks",
+     "Images, footprints and alignment, judged", "labelling", NULL, &json_types, NULL, AUTH_READER,
+     ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/buildings/{buildingId}", building_get, "getBuilding",
+     "A building with outline, shift, label and prediction", "labelling", NULL, &json_types, NULL,
+     AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/chips/{buildingId}/{date}.png", chip_get, "getChip",
+     "A building before or after the event", "labelling", chip_params, &png_types, NULL, AUTH_READER,
+     ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/queue", queue_get, "getQueue", "What to label next, and why",
+     "labelling", queue_params, &json_types, NULL, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/review", review_get, "getReview", "Buildings for a second look",
+     "labelling", review_params, &json_types, NULL, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/labels", labels_get, "getLabels", "Current labels", "labelling",
+     labels_params, &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"POST", "/assessments/{assessmentId}/labels", labels_post, "importLabels", "Many labels at once",
+     "labelling", overwrite_params, &json_types, &labels_body, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/labels/history", labels_history_get, "getLabelHistory",
+     "Every change of every label", "labelling", history_params, &json_types, NULL, AUTH_READER,
+     ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/labels/{buildingId}", label_get, "getLabel", "A building's label",
+     "labelling", NULL, &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"PUT", "/assessments/{assessmentId}/labels/{buildingId}", label_put, "setLabel",
+     "Label a building; If-Match or If-None-Match: *", "labelling", NULL, &json_types, &label_body,
+     AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"DELETE", "/assessments/{assessmentId}/labels/{buildingId}", label_delete, "clearLabel",
+     "Take a label back; If-Match", "labelling", NULL, NULL, NULL, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/metrics", learning_get, "getLearning",
+     "Labels, trainings, and the map's worth on the blind sample", "results", NULL, &json_types, NULL,
+     AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/estimate", estimate_get, "getEstimate",
+     "Totals with intervals; 409 says why not", "results", estimate_params, &json_types, NULL, AUTH_READER,
+     ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/report.html", report_get, "getReportHtml", "The report to print",
+     "results", report_params, NULL, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/assessments/{assessmentId}/report.json", report_get, "getReportJson", "The report as JSON",
+     "results", report_params, &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/processes", processes_get, "getProcesses", "Work that can be started", "jobs", NULL,
+     &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/processes/{processId}", process_get, "getProcess", "One process and its inputs", "jobs", NULL,
+     &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"POST", "/processes/{processId}/execution", execution_post, "execute", "Start work; always asynchronous",
+     "jobs", NULL, &json_types, &execution_body, AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/jobs", jobs_route_get, "getJobs", "All jobs", "jobs", jobs_params, &json_types, NULL,
+     AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/jobs/events", jobs_events_get, "getJobsEvents", "Changes of all jobs as server-sent events",
+     "jobs", events_params, NULL, NULL, AUTH_READER, ROUTE_WORKFLOW | ROUTE_STREAM},
+    {"GET", "/jobs/{jobId}", job_get, "getJob", "One job", "jobs", NULL, &json_types, NULL, AUTH_READER,
+     ROUTE_WORKFLOW},
+    {"DELETE", "/jobs/{jobId}", job_delete, "dismissJob", "Dismiss a job", "jobs", NULL, &json_types, NULL,
+     AUTH_EDITOR, ROUTE_WORKFLOW},
+    {"GET", "/jobs/{jobId}/results", job_results_get, "getResults", "What a job made", "jobs", NULL,
+     &json_types, NULL, AUTH_READER, ROUTE_WORKFLOW},
+    {"GET", "/jobs/{jobId}/events", job_events_get, "getJobEvents", "Changes of a job as server-sent events",
+     "jobs", NULL, NULL, NULL, AUTH_READER, ROUTE_WORKFLOW | ROUTE_STREAM},
 };
 
 const struct route *routes_table(int *n)

@@ -8,6 +8,7 @@
 #include "models/base/mem.h"
 #include "web/exchange.h"
 #include "web/listen.h"
+#include "web/workflow.h"
 #include <assert.h>
 #include <cpl_conv.h>
 #include <gdal_frmts.h>
@@ -59,6 +60,44 @@ const struct assessment *service_collection(const struct service *s, const struc
     return NULL;
 }
 
+/* Under the writing side of the lock no handler runs that could still draw from the old one. */
+static int take_out(struct service *s, const char *id, struct assessment **old)
+{
+    int i = 0;
+    while (i < s->n && strcmp(s->assessment[i]->id, id) != 0)
+        i++;
+    *old = i < s->n ? s->assessment[i] : NULL;
+    if (*old)
+        tile_store_forget(s->tiles, *old);
+    return i;
+}
+
+bool service_show(struct service *s, struct assessment *as, struct err *e)
+{
+    struct assessment *old;
+    pthread_rwlock_wrlock(&s->maps_lock);
+    bool ok = mem_grow(&s->assessment, (size_t)s->n + 1, sizeof(struct assessment *), "the maps", e);
+    int i = ok ? take_out(s, as->id, &old) : 0;
+    if (ok) {
+        s->assessment[i] = as;
+        s->n += !old;
+    }
+    pthread_rwlock_unlock(&s->maps_lock);
+    assessment_close(ok ? old : as);
+    return ok;
+}
+
+void service_hide(struct service *s, const char *id)
+{
+    struct assessment *old;
+    pthread_rwlock_wrlock(&s->maps_lock);
+    int i = take_out(s, id, &old);
+    if (old)
+        s->assessment[i] = s->assessment[--s->n];
+    pthread_rwlock_unlock(&s->maps_lock);
+    assessment_close(old);
+}
+
 /* ---- start and stop
  * ------------------------------------------------------------------------------------------------ */
 
@@ -90,9 +129,9 @@ static bool distinguish(struct service *s, int i, struct err *e)
 
 static bool open_maps(struct service *s, const struct serve_options *o, struct err *e)
 {
-    if (o->n_dirs < 1)
+    if (o->n_dirs < 1 && !o->data_root)
         return err_set(e, ERR_USAGE, "there is nothing to serve; give a folder that 'aftermap assess' made");
-    s->assessment = mem_array((size_t)o->n_dirs, sizeof *s->assessment, "the maps", e);
+    s->assessment = mem_array((size_t)o->n_dirs + 1, sizeof *s->assessment, "the maps", e);
     s->tiles = s->assessment ? tile_store_create(e) : NULL;
     if (!s->tiles)
         return false;
@@ -221,6 +260,12 @@ struct serve *serve_start(const struct serve_options *o, struct err *e)
     v->watch = v->service.watch = watch_start(on_tick, v, e);
     if (!v->watch || !open_maps(&v->service, o, e))
         goto out;
+    if (o->data_root) {
+        const struct workflow_options w = {o->data_root, o->store_spec, o->max_upload_bytes, o->has_command};
+        v->service.workflow = workflow_open(&w, &v->service, e);
+        if (!v->service.workflow)
+            goto out;
+    }
     ok = start_daemon(s, &l, e);
 out:
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -257,6 +302,7 @@ void serve_stop(struct serve *s)
     struct server *v = &s->server;
     if (v->daemon)
         stop_daemon(v);
+    workflow_close(v->service.workflow);
     watch_stop(v->watch);
     for (int i = 0; i < v->service.n; i++)
         assessment_close(v->service.assessment[i]);

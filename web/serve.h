@@ -20,11 +20,14 @@ struct serve_options {
     bool is_insecure;                            /* bind elsewhere without tokens all the same */
     const char *const *origins;                  /* whose pages may read from here; [n_origins] */
     int n_origins;
+    const char *data_root, *store_spec; /* NULL: maps are only shown (workflow.h) */
+    uint64_t max_upload_bytes;
+    bool (*has_command)(const char *name); /* whether the program knows a command: what jobs can do */
     double rate; /* requests a second an address; 0: no limit; negative: 200 off loopback, none on it */
 };
 
 struct serve; /* a running server with its own threads */
-/* Starts serving and returns; NULL with ERR_INPUT (a folder is no map), ERR_USAGE (a bind that is not safe) or
+/* Starts serving and returns; dirs may be none where there is a data root. NULL with ERR_INPUT (a folder is no map), ERR_USAGE (a bind that is not safe) or
  * ERR_SERVE (cannot bind). */
 struct serve *serve_start(const struct serve_options *o, struct err *e);
 uint16_t serve_port(const struct serve *s);

@@ -32,6 +32,11 @@ struct service {
 
 struct tile_store *tile_store_create(struct err *e);
 void tile_store_free(struct tile_store *t);
+void tile_store_forget(struct tile_store *t, const struct assessment *as); /* before it is closed */
+
+/* Shows an assessment, in place of one with the same id (which is closed); it becomes the service's. */
+bool service_show(struct service *s, struct assessment *as, struct err *e);
+void service_hide(struct service *s, const char *id); /* closes it, if it is shown */
 
 /* NULL when there is none; the reply is a 404 then. */
 const struct assessment *service_assessment(const struct service *s, const struct http_request *q,

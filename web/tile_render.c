@@ -66,6 +66,19 @@ void tile_pool_free(struct tile_pool *p)
     free(p);
 }
 
+void tile_pool_forget(struct tile_pool *p, const struct tile_layer *layer)
+{
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < p->n_open;) {
+        bool is_its = p->open[i] >= layer->source && p->open[i] < layer->source + layer->n;
+        if (is_its)
+            p->open[i] = p->open[--p->n_open];
+        else
+            i++;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
 /* The raster, open, with the source's lock held by the caller. Closes the longest unused one when too many
  * are open: never one in use, for its lock cannot be had then. Locks are taken in the order source, pool, and
  * only tried for a victim. */

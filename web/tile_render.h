@@ -13,6 +13,8 @@ struct tile_pool; /* which rasters are open, for all layers */
 
 struct tile_pool *tile_pool_create(struct err *e);
 void tile_pool_free(struct tile_pool *p);
+/* Takes a layer's rasters off the list before they are closed; nothing of it is being drawn. */
+void tile_pool_forget(struct tile_pool *p, const struct tile_layer *layer);
 
 /* PNG bytes on the heap, or size 0 when nothing of the layer lies in the tile. */
 bool tile_render(struct tile_pool *pool, const struct tile_layer *layer, uint32_t z, uint32_t x, uint32_t y,

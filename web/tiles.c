@@ -53,6 +53,12 @@ void tile_store_free(struct tile_store *t)
     free(t);
 }
 
+void tile_store_forget(struct tile_store *t, const struct assessment *as)
+{
+    for (int i = 0; i < TILE_LAYERS; i++)
+        tile_pool_forget(t->pool, &as->layer[i]);
+}
+
 static unsigned slot_of(const char *etag)
 {
     unsigned h = 2166136261u;

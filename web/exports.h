@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * exports.h - what other documents take from exports.c and process_routes.c. */
+#ifndef AM_EXPORTS_H
+#define AM_EXPORTS_H
+
+#include "web/jobs.h"
+#include "web/service.h"
+
+/* Buildings, layers, box, revision and links of what is shown of an assessment; as NULL: nothing yet. */
+void exports_describe(cJSON *doc, const struct http_request *q, const struct assessment *as, const char *id);
+/* A job as statusInfo of OGC API - Processes. */
+cJSON *exports_job(const struct http_request *q, const struct jobs_info *j);
+
+#endif
