@@ -519,6 +519,7 @@ struct jobs *jobs_start(const struct jobs_options *o, struct err *e)
         return NULL;
     j->o = *o;
     j->lock_fd = j->wake_fd = -1;
+    atomic_init(&j->seq, 1); /* 0 means "from the beginning" in jobs_list() */
     pthread_mutex_init(&j->lock, NULL);
     pthread_mutex_init(&j->submit, NULL);
     pthread_condattr_init(&attr);
