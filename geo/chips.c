@@ -232,8 +232,8 @@ static bool read_page(struct chips *c, int t, int64_t page, uint8_t *px)
     uint32_t w = 0, h = 0;
     uint16_t bits = 0, samples = 0, planar = 0;
     tmsize_t n = (tmsize_t)page_bytes(&c->layout);
-    if (!c->tif[t])
-        c->tif[t] = tiff_open_quiet(c->path, "r", c->why[t], (size_t)64 << 20);
+    if (!c->tif[t]) /* m: not mapped into memory, where a handle of each thread would hold the whole file */
+        c->tif[t] = tiff_open_quiet(c->path, "rm", c->why[t], (size_t)64 << 20);
     c->why[t][0] = '\0';
     TIFF *tif = c->tif[t];
     if (!tif || !TIFFSetSubDirectory(tif, c->offset[page]))

@@ -193,7 +193,7 @@ static bool predict_batch(struct mapping_run *r, struct predictor *predictor, co
                           uint8_t *px, struct err *e)
 {
     int64_t page[BATCH];
-    float probs[BATCH * MAPPING_MAX_CLASSES], trivial[MAPPING_MAX_CLASSES];
+    float probs[BATCH * MAPPING_MAX_CLASSES], trivial[BATCH * MAPPING_MAX_CLASSES];
     const struct imageset_layout *l = &r->ev->layout;
     size_t image = (size_t)l->size * (size_t)l->size * (size_t)imageset_stored_channels(l);
     int k_classes = r->map.n_classes;
@@ -202,6 +202,9 @@ static bool predict_batch(struct mapping_run *r, struct predictor *predictor, co
     if (!event_read_chips(r->ev, page, (size_t)n, px, e))
         return false;
     predictor_run(predictor, px, n, probs, NULL);
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < n; i++)
+        model_trivial(r->model, px + (size_t)i * image, trivial + i * k_classes);
     for (int i = 0; i < n; i++) {
         struct mapping_item *it = &r->item[chip[i].building];
         for (int k = 0; k < k_classes; k++) {
@@ -211,8 +214,8 @@ static bool predict_batch(struct mapping_run *r, struct predictor *predictor, co
                                r->o->model_path, r->ev->building[chip[i].building].bldg_id);
         }
         mapping_decide(it, k_classes, r->map.cut, r->o->operating_point, r->o->abstain);
-        model_trivial(r->model, px + (size_t)i * image, trivial);
-        bool damaged = mapping_p_damaged(trivial, k_classes, r->map.cut) >= r->o->operating_point;
+        bool damaged =
+            mapping_p_damaged(trivial + i * k_classes, k_classes, r->map.cut) >= r->o->operating_point;
         r->baseline.n_damaged += damaged;
         r->baseline.n_agree += damaged == (it->level >= r->map.cut);
     }

@@ -251,15 +251,28 @@ static void adler_run(struct adler *sum, const uint8_t *record, int size, uint64
     sum->a = (sum->a + n * s) % ADLER_BASE;
 }
 
-/* Row y: which pixels are as the one before, which as those above. */
-static void pack_row(struct pack *p, const int32_t *row, const int32_t *above, struct adler *sum)
+/* Appends what was summed from zero over n bytes. */
+static void adler_append(struct adler *sum, struct adler part, uint64_t n)
+{
+    sum->b = (sum->b + n * sum->a + part.b) % ADLER_BASE;
+    sum->a = (sum->a + part.a) % ADLER_BASE;
+}
+
+static struct adler adler_row(const struct pack *p, const int32_t *row)
+{
+    struct adler sum = {0};
+    for (int x = 0, end; x < p->width; x = end) {
+        for (end = x + 1; end < p->width && row[end] == row[x]; end++)
+            ;
+        adler_run(&sum, p->records + (size_t)row[x] * (size_t)p->size, p->size, (uint64_t)(end - x));
+    }
+    return sum;
+}
+
+/* A row's symbols: which pixels are as the one before, which as those above. */
+static void put_row(struct pack *p, const int32_t *row, const int32_t *above)
 {
     const int w = p->width;
-    for (int x = 0, end; x < w; x = end) {
-        for (end = x + 1; end < w && row[end] == row[x]; end++)
-            ;
-        adler_run(sum, p->records + (size_t)row[x] * (size_t)p->size, p->size, (uint64_t)(end - x));
-    }
     for (int x = 0; x < w;) {
         int run = x, copy = x;
         while (run < w && row[run] == row[x])
@@ -294,9 +307,23 @@ const uint8_t *pack_tile(struct pack *p, const int32_t *index, size_t *n, struct
     p->n_pending = 0;
     put(p, (struct code){0x0178, 16}); /* deflate, 32 KiB window; no dictionary, fastest level, check bits */
     begin_block(p);
-    for (int y = 0; y < p->height; y++)
-        pack_row(p, index + (size_t)y * (size_t)p->width,
-                 y ? index + (size_t)(y - 1) * (size_t)p->width : NULL, &sum);
+    struct adler row_sum = {0};
+    for (int y = 0; y < p->height; y++) {
+        const int32_t *row = index + (size_t)y * (size_t)p->width, *above = y ? row - p->width : NULL;
+        const size_t bytes = (size_t)p->width * sizeof *row;
+        /* Most rows are all ground, or as the row above. */
+        const bool is_even = memcmp(row, row + 1, bytes - sizeof *row) == 0;
+        const bool is_same = above && memcmp(row, above, bytes) == 0;
+        if (!is_same)
+            row_sum = adler_row(p, row);
+        adler_append(&sum, row_sum, (uint64_t)p->width * (uint64_t)p->size);
+        if (is_same && is_even)
+            put_run(p, row[0], p->width);
+        else if (is_same)
+            put_match(p, p->width * p->size, ABOVE);
+        else
+            put_row(p, row, above);
+    }
     put(p, p->symbol[END_OF_BLOCK]);
     put(p, (struct code){0, (8 - p->n_pending) % 8});
     const uint32_t check = (uint32_t)(sum.b << 16 | sum.a);

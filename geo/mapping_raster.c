@@ -406,41 +406,59 @@ static bool burn_cover(const struct canvas *c, const struct level *l, struct bru
     return burn(b->cover_ds, win, n, b->list, b->burn, b->covered[d], GDT_Byte, e);
 }
 
+static bool is_empty(const int32_t row[BLOCK])
+{
+    int32_t any = 0;
+    for (int x = 0; x < BLOCK; x++)
+        any |= row[x];
+    return any == 0;
+}
+
 /* Turns the index into codes of damage.tif; returns whether any is not nodata. */
 static bool paint_codes(const struct canvas *c, const struct level *l, struct brush *b, size_t tile,
                         const struct window *win)
 {
-    bool any = false;
     const uint8_t state[2] = {l->seen[0][tile], l->seen[1][tile]};
-    for (int y = 0; y < BLOCK; y++)
-        for (int x = 0; x < BLOCK; x++) {
-            const size_t k = (size_t)y * BLOCK + (size_t)x;
-            bool seen = x < win->w && y < win->h;
-            int32_t code = MAPPING_NODATA;
-            if (seen && b->index[k])
-                code = mapping_pixel(c->m->item[b->index[k] - 1].level);
-            else if (seen && (state[0] == ALL || (state[0] == SOME && b->covered[0][k])) &&
-                     (state[1] == ALL || (state[1] == SOME && b->covered[1][k])))
-                code = 0;
-            b->painted[k] = code;
-            any = any || code != MAPPING_NODATA;
-        }
-    return any;
+    const bool all = state[0] == ALL && state[1] == ALL;
+    int32_t least = MAPPING_NODATA;
+    for (int y = 0; y < BLOCK; y++) {
+        const size_t first = (size_t)y * BLOCK;
+        const int32_t *index = b->index + first;
+        int32_t *out = b->painted + first;
+        const int w = y < win->h ? win->w : 0; /* beyond the image all is nodata */
+        for (int x = 0; x < w; x++)
+            out[x] = all ? 0 : MAPPING_NODATA;
+        for (int x = w; x < BLOCK; x++)
+            out[x] = MAPPING_NODATA;
+        for (int x = 0; !all && state[0] && state[1] && x < w; x++)
+            if ((state[0] == ALL || b->covered[0][first + (size_t)x]) &&
+                (state[1] == ALL || b->covered[1][first + (size_t)x]))
+                out[x] = 0;
+        const int built = is_empty(index) ? 0 : w;
+        for (int x = 0; x < built; x++)
+            if (index[x])
+                out[x] = mapping_pixel(c->m->item[index[x] - 1].level);
+        for (int x = 0; least == MAPPING_NODATA && x < w; x++)
+            least = out[x] < least ? out[x] : least;
+    }
+    return least != MAPPING_NODATA;
 }
 
 /* Turns the index into records of prob.tif; returns whether any is not nodata. */
 static bool paint_records(const struct canvas *c, struct brush *b, const struct window *win)
 {
     bool any = false;
-    for (int y = 0; y < BLOCK; y++)
-        for (int x = 0; x < BLOCK; x++) {
-            const size_t k = (size_t)y * BLOCK + (size_t)x;
-            int32_t i = x < win->w && y < win->h ? b->index[k] : 0;
-            if (i && c->m->item[i - 1].status == MAPPING_NO_CHIP)
-                i = 0;
-            b->painted[k] = i;
-            any = any || i;
-        }
+    for (int y = 0; y < BLOCK; y++) {
+        const int32_t *index = b->index + (size_t)y * BLOCK;
+        int32_t *out = b->painted + (size_t)y * BLOCK;
+        const int built = y >= win->h || is_empty(index) ? 0 : win->w;
+        memset(out, 0, BLOCK * sizeof *out);
+        for (int x = 0; x < built; x++)
+            if (index[x] && c->m->item[index[x] - 1].status != MAPPING_NO_CHIP) {
+                out[x] = index[x];
+                any = true;
+            }
+    }
     return any;
 }
 
