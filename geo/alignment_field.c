@@ -19,7 +19,11 @@
  * nothing to do with each other, m stays below chance * sqrt(1 + sum of the squared weights of the others) in
  * 95 of 100 cases (measured by matching images against other parts of themselves, chance = 0.1);
  * q = m / (m + that), so that q = 0.5 is what one in twenty reaches by chance. A best shift at the rim of the
- * search has q = 0. Threads: over buildings; each sums its neighbours in one fixed order. */
+ * search has q = 0.
+ *
+ * What chance gives still passes now and then, by its nature with any shift: a shift that lies over 3 m, and over
+ * four median deviations, from the median of those accepted around it gives way to that median (Hampel's rule,
+ * JASA 69, 1974) and is `neighbours` of the least confidence. Threads: over buildings; each sums its neighbours in one fixed order. */
 #include "geo/alignment_parts.h"
 
 #include "models/base/mem.h"
@@ -28,9 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NEIGHBOURS_MAX = 192 };
+enum { NEIGHBOURS_MAX = 192, VOTES_MIN = 8 };
 static const double near_weight = 1.5, far_weight = 2, far_reach = 4, chance = 0.1, apart_m = 1.5,
-                    agree_m = 1;
+                    agree_m = 1, outlier_m = 3;
 
 /* ---- peaks */
 
@@ -202,6 +206,85 @@ static void decide(const struct alignment *a, const struct cells *near, const st
     it->sy = it->by == BY_SKIPPED ? 0 : best.y;
 }
 
+static int by_value(const void *p, const void *q)
+{
+    double a = *(const double *)p, b = *(const double *)q;
+    return (a > b) - (a < b);
+}
+
+static double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, by_value);
+    return v[(n - 1) / 2];
+}
+
+static bool is_accepted(const struct alignment_item *it)
+{
+    return it->by == BY_MEASURED || it->by == BY_NEIGHBOURS;
+}
+
+/* True when the accepted ones around `page` contradict it; their median is then in to[2]. */
+static bool is_outlier(const struct alignment *a, const struct cells *c, size_t page, double to[2])
+{
+    enum { MAX = 512 };
+    const struct event_building *b = building(a, page);
+    const struct alignment_item *it = &a->item[page];
+    const double limit = 2.5 * far_reach * a->o->smooth_m, gsd = a->ev->grid.gsd_m;
+    double x[MAX], y[MAX], far[MAX], sx[MAX], sy[MAX];
+    int i0 = (int)fmax((b->x_m - limit - c->x0) / c->side_m, 0);
+    int j0 = (int)fmax((b->y_m - limit - c->y0) / c->side_m, 0);
+    int i1 = (int)fmin((b->x_m + limit - c->x0) / c->side_m, c->nx - 1);
+    int j1 = (int)fmin((b->y_m + limit - c->y0) / c->side_m, c->ny - 1);
+    size_t n = 0, n_all = 0, step = 1, seen = 0;
+    for (int pass = 0; pass < 2; pass++) { /* count, take every step-th */
+        for (int j = j0; j <= j1; j++)
+            for (int i = i0; i <= i1; i++)
+                for (uint32_t k = c->start[j * c->nx + i]; k < c->start[j * c->nx + i + 1]; k++) {
+                    size_t other = c->page[k];
+                    if (other == page || !is_accepted(&a->item[other]) ||
+                        hypot(building(a, other)->x_m - b->x_m, building(a, other)->y_m - b->y_m) > limit)
+                        continue;
+                    if (pass == 0)
+                        n_all++;
+                    else if (seen++ % step == 0 && n < MAX) {
+                        sx[n] = x[n] = a->item[other].sx;
+                        sy[n] = y[n] = a->item[other].sy;
+                        n++;
+                    }
+                }
+        step = n_all / MAX + 1;
+    }
+    if (n < VOTES_MIN)
+        return false;
+    to[0] = median(x, n);
+    to[1] = median(y, n);
+    for (size_t k = 0; k < n; k++)
+        far[k] = hypot(sx[k] - to[0], sy[k] - to[1]);
+    return hypot(it->sx - to[0], it->sy - to[1]) > fmax(outlier_m / gsd, 4 * median(far, n));
+}
+
+/* All are judged before any is changed, so that no order matters. */
+static bool replace_outliers(struct alignment *a, const struct cells *c, struct err *e)
+{
+    double(*to)[2] = mem_array(a->n, sizeof *to, "the shifts", e);
+    uint8_t *out = mem_array(a->n, 1, "the shifts", e);
+    bool ok = to && out;
+#pragma omp parallel for schedule(dynamic, 16) if (ok)
+    for (size_t k = 0; k < a->n; k++)
+        if (ok && is_accepted(&a->item[k]))
+            out[k] = is_outlier(a, c, k, to[k]);
+    for (size_t k = 0; ok && k < a->n; k++)
+        if (out[k]) {
+            a->item[k].sx = to[k][0];
+            a->item[k].sy = to[k][1];
+            a->item[k].q = a->o->min_score;
+            a->item[k].by = BY_NEIGHBOURS;
+        }
+    free(to);
+    free(out);
+    return ok;
+}
+
 bool alignment_decide(struct alignment *a, struct err *e)
 {
     const size_t n_cells = (size_t)a->side * (size_t)a->side;
@@ -231,6 +314,7 @@ bool alignment_decide(struct alignment *a, struct err *e)
     }
     if (ok && short_of_memory)
         ok = err_set(e, ERR_RESOURCE, "there is no memory for a correlation surface");
+    ok = ok && replace_outliers(a, &far, e);
     cells_free(&near);
     cells_free(&far);
     free(mean);
