@@ -338,7 +338,7 @@ await step("review: a list, the model's proposal accepted by one key, everything
   for (let i = 0; i < 60 && !label(42); i++) await page.waitForTimeout(50);
   assert.deepEqual([label(41).dmg_class, label(42).reason], [truth(41), "unclear"]);
   await page.locator(".log summary").click();
-  await page.getByRole("row", { name: /b42/ }).first().waitFor();
+  await page.locator("#log li", { hasText: "b42" }).first().waitFor();
   await look("8_review");
 });
 

@@ -130,7 +130,7 @@ export function ArrowField({ arrows, title }: { arrows: Arrow[]; title: string }
   const [south, north] = [Math.min(...lats), Math.max(...lats)];
   const squeeze = Math.cos((((south + north) / 2) * Math.PI) / 180);
   const metres = 111320; // of one degree of latitude
-  const scale = Math.min((frame.width - 40) / Math.max(1e-9, (east - west) * squeeze), (frame.height - 40) / Math.max(1e-9, north - south));
+  const scale = Math.min((frame.width - 80) / Math.max(1e-9, (east - west) * squeeze), (frame.height - 80) / Math.max(1e-9, north - south));
   const perMetre = scale / metres;
   const longest = Math.max(1e-6, ...arrows.map((a) => Math.hypot(a.dx, a.dy)));
   const factor = Math.max(1, Math.round(28 / (longest * perMetre)));

@@ -225,8 +225,6 @@ export const en = {
   modelSays: "Model:",
   log: "Log of all decisions",
   takenBack: "taken back",
-  by: "By",
-  purpose: "Purpose",
   validateAbout: "A blind random sample: judge each building as it comes. These labels are never trained on; the totals stand on them.",
   sample: "Sample",
   halfWidth: "Wanted: share of damaged buildings to within ± {0}",

@@ -226,8 +226,6 @@ export const es: Catalogue = {
   modelSays: "Modelo:",
   log: "Registro de todas las decisiones",
   takenBack: "retirado",
-  by: "Por",
-  purpose: "Uso",
   validateAbout: "Una muestra aleatoria a ciegas: juzgue cada edificio según llega. Con estas etiquetas nunca se entrena; los totales se apoyan en ellas.",
   sample: "Muestra",
   halfWidth: "Deseado: parte de edificios dañados con ± {0}",

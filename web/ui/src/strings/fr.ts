@@ -226,8 +226,6 @@ export const fr: Catalogue = {
   modelSays: "Modèle :",
   log: "Journal de toutes les décisions",
   takenBack: "repris",
-  by: "Par",
-  purpose: "Usage",
   validateAbout: "Un échantillon aléatoire à l’aveugle : jugez chaque bâtiment comme il vient. Ces étiquettes ne servent jamais à l’entraînement ; les totaux reposent sur elles.",
   sample: "Échantillon",
   halfWidth: "Voulu : part de bâtiments endommagés à ± {0} près",

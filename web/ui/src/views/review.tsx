@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import { history, review, type Assessment, type Building, type ReviewList } from "../api.js";
 import { date, number, share, t, word, type Key } from "../lib/i18n.js";
 import { acknowledged } from "../lib/labelstore.js";
-import { ClassMark, Failure, Heading, Table, useLoaded } from "../lib/ui.js";
+import { ClassMark, Failure, Heading, useLoaded } from "../lib/ui.js";
 import { Desk, levels } from "./desk.js";
 import { isReady, NotReady, why } from "./label.js";
 
@@ -25,17 +25,18 @@ function Log({ a }: { a: Assessment }) {
     <details class="log">
       <summary>{t("log")}</summary>
       <Failure error={error} />
-      <Table
-        caption={t("log")}
-        rows={rows}
-        columns={[
-          { name: t("building"), cell: (r) => <bdi>{r.bldg_id}</bdi> },
-          { name: t("damageClass"), cell: (r) => (r.action === "clear" ? t("takenBack") : `${word("class", r.dmg_class)}${r.reason ? ` (${word("reason", r.reason)})` : ""}`) },
-          { name: t("by"), cell: (r) => <bdi>{r.by || "–"}</bdi> },
-          { name: t("purpose"), cell: (r) => word("purpose", r.purpose) },
-          { name: t("updated"), cell: (r) => date(r.updated) },
-        ]}
-      />
+      <ol class="plain" id="log">
+        {rows.map((r) => (
+          <li key={r.seq}>
+            <bdi>{r.bldg_id}</bdi> <strong>{r.action === "clear" ? t("takenBack") : word("class", r.dmg_class)}</strong>
+            {r.action !== "clear" && r.reason && ` (${word("reason", r.reason)})`}{" "}
+            <span class="note">
+              {r.by && <bdi>{r.by}, </bdi>}
+              {word("purpose", r.purpose)}, {date(r.updated)}
+            </span>
+          </li>
+        ))}
+      </ol>
     </details>
   );
 }
