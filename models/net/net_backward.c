@@ -93,6 +93,45 @@ static void dense_backward(struct net *net, const float *dlogits, int n, bool ac
     }
 }
 
+enum { POOL_CHANNELS = 8 }; /* whose sums stay in registers while a row of pixels goes by */
+
+typedef float pool_floats __attribute__((vector_size(4 * POOL_CHANNELS), aligned(4), may_alias));
+typedef int pool_ints __attribute__((vector_size(4 * POOL_CHANNELS)));
+
+/* A row of pixels, c channels apart: z = dz through the slope at scale x + shift. Sums of a row are float,
+ * those of rows double. Vectors, because GCC branches over such a choice. */
+static void pool_row(const float *scale, const float *shift, const float *dz, const float *x, float *z, int c,
+                     int side, double *sums)
+{
+    const pool_floats factor = *(const pool_floats *)scale, offset = *(const pool_floats *)shift;
+    const pool_floats whole = *(const pool_floats *)dz, leaked = CONV_LRELU_SLOPE * whole;
+    pool_floats sum = {0}, with_x = {0};
+    for (int p = 0; p < side; p++, x += c, z += c) {
+        pool_floats raw = *(const pool_floats *)x;
+        pool_ints above = factor * raw + offset > 0;
+        pool_floats v = (pool_floats)(((pool_ints)whole & above) | ((pool_ints)leaked & ~above));
+        *(pool_floats *)z = v;
+        sum += v;
+        with_x += v * raw;
+    }
+    for (int j = 0; j < POOL_CHANNELS; j++) {
+        sums[j] += (double)sum[j];
+        sums[c + j] += (double)with_x[j];
+    }
+}
+
+/* The same for one channel. */
+static void pool_channel(float scale, float shift, float dz, const float *x, float *z, int c, int side,
+                         double *sums)
+{
+    float leaked = CONV_LRELU_SLOPE * dz;
+    for (int p = 0; p < side; p++, x += c, z += c) {
+        *z = scale * *x + shift > 0 ? dz : leaked;
+        sums[0] += (double)*z;
+        sums[c] += (double)*z * (double)*x;
+    }
+}
+
 /* Spreads the embedding's gradient over the pixels, through the last leaky ReLU, into z1; leaves the norm's
  * sums. */
 static void pool_backward(struct net *net, const float *x, int n)
@@ -105,20 +144,20 @@ static void pool_backward(struct net *net, const float *x, int n)
         memset(sums, 0, (size_t)(2 * c) * sizeof *sums);
         int from = (int)((int64_t)n * shard / NET_HEAD_SHARDS),
             to = (int)((int64_t)n * (shard + 1) / NET_HEAD_SHARDS);
-        for (int i = from; i < to; i++) {
-            const float *de = net->dembedding + (size_t)i * c;
-            const float *xi = x + (size_t)i * area * c;
-            float *z = net->z1 + (size_t)i * area * c;
-            for (int p = 0; p < area; p++, xi += c, z += c) {
-#pragma omp simd
-                for (int j = 0; j < c; j++) {
-                    float dz = de[j] / (float)area, leaked = CONV_LRELU_SLOPE * dz;
-                    z[j] = scale[j] * xi[j] + shift[j] > 0 ? dz : leaked;
-                    sums[j] += (double)z[j];
-                    sums[c + j] += (double)z[j] * (double)xi[j];
+        for (int i = from; i < to; i++)
+            for (int row = 0; row < side; row++) {
+                size_t first = ((size_t)i * area + (size_t)row * side) * c;
+                const float *in = x + first, *de = net->dembedding + (size_t)i * c;
+                float *z = net->z1 + first, dz[POOL_CHANNELS];
+                int j = 0;
+                for (; j + POOL_CHANNELS <= c; j += POOL_CHANNELS) {
+                    for (int k = 0; k < POOL_CHANNELS; k++)
+                        dz[k] = de[j + k] / (float)area;
+                    pool_row(scale + j, shift + j, dz, in + j, z + j, c, side, sums + j);
                 }
+                for (; j < c; j++)
+                    pool_channel(scale[j], shift[j], de[j] / (float)area, in + j, z + j, c, side, sums + j);
             }
-        }
     }
     memset(net->sums, 0, (size_t)(2 * c) * sizeof *net->sums);
     for (int shard = 0; shard < NET_HEAD_SHARDS; shard++)

@@ -21,7 +21,10 @@
  * units per channel, folded into the weights behind, were tried and moved probabilities more. What rounding
  * the weights does to the mean of an output is known from the mean of the inputs, and goes into the bias (the
  * bias correction of Nagel et al., "Data-Free Quantization", ICCV 2019): it halves the error of the logits.
- */
+ *
+ * What is left changes the class of an image only where its two best logits lie close together. How far 8
+ * bits move their difference is measured at the freeze on images kept from the observation; images whose
+ * difference is below SURE times that (the root of its mean square) are run again in fp32. */
 #include "models/net/net_quant.h"
 
 #include "models/kernels/int8.h"
@@ -33,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { KEPT = 32 /* images that measure the error */, SURE = 4 };
 enum { CHUNK = 16, INT8_MULTIPLE = 16, CHANNELS = 8 /* a thread's when ranges are observed */ };
 
 struct quant_tensor { /* an activation as bytes */
@@ -68,7 +72,13 @@ struct net_quant {
     bool is_frozen, has_seen;
     struct quant_buffers *buffers; /* [n_threads] */
     float *stem_out;               /* [CHUNK, size, size, NET_STEM] */
-    int8_t *weights;               /* room for the largest kernel while it is quantized */
+    float *kept, *exact;           /* [KEPT, size, size, c_in] observed images, [KEPT, n_classes] logits */
+    int n_kept;
+    float unsure;              /* difference of the two best logits below which 8 bits do not decide */
+    float *again;              /* [CHUNK, size, size, c_in] images to be run in fp32 */
+    int *again_at;             /* [max_batch] which they are */
+    float *embedding, *logits; /* [max_batch, ...] results while they are mixed */
+    int8_t *weights;           /* room for the largest kernel while it is quantized */
     struct arena arena;
 };
 
@@ -136,6 +146,13 @@ static void take_all(struct net_quant *q, struct arena *a)
     }
     q->stem_out = arena_take(a, CHUNK * pixels * NET_STEM, sizeof(float));
     q->weights = arena_take(a, kernel, 1);
+    const size_t image = pixels * net->config.c_in, batch = (size_t)net->max_batch;
+    q->kept = arena_take(a, KEPT * image, sizeof(float));
+    q->exact = arena_take(a, KEPT * (size_t)net->config.n_classes, sizeof(float));
+    q->again = arena_take(a, CHUNK * image, sizeof(float));
+    q->again_at = arena_take(a, batch, sizeof(int));
+    q->embedding = arena_take(a, batch * net->norm.c, sizeof(float));
+    q->logits = arena_take(a, batch * net->config.n_classes, sizeof(float));
     for (int t = 0; t < q->n_threads; t++) {
         struct quant_buffers spare, *to = a->base ? &q->buffers[t] : &spare;
         to->entry = arena_take(a, bytes, 1);
@@ -241,9 +258,15 @@ void net_quant_observe(struct net_quant *q, const float *x, int n)
     assert(!q->is_frozen);
     q->net->observe = observe;
     q->net->observe_ctx = q;
-    net_forward(q->net, x, n, NET_BN_RUNNING);
+    const float *logits = net_forward(q->net, x, n, NET_BN_RUNNING);
     q->net->observe = NULL;
     q->has_seen = true;
+    const struct net_config *c = &q->net->config;
+    const size_t image = (size_t)c->size * c->size * c->c_in;
+    int more = KEPT - q->n_kept < n ? KEPT - q->n_kept : n;
+    memcpy(q->kept + q->n_kept * image, x, more * image * sizeof *x);
+    memcpy(q->exact + (size_t)q->n_kept * c->n_classes, logits, (size_t)more * c->n_classes * sizeof *logits);
+    q->n_kept += more;
 }
 
 /* ---- freeze */
@@ -291,24 +314,6 @@ static void freeze_conv(struct net_quant *q, struct quant_conv *to, const struct
         to->add[j] = (float)add;
     }
     int8_pack(&to->shape, q->weights, to->packed);
-}
-
-void net_quant_freeze(struct net_quant *q)
-{
-    assert(q->has_seen && !q->is_frozen);
-    for (int i = 0; i < q->net->n_blocks; i++) {
-        const struct net_block *from = &q->net->blocks[i];
-        struct quant_block *to = &q->blocks[i];
-        freeze_tensor(&to->entry, from->norm1.c, from->norm1.scale, from->norm1.shift);
-        freeze_tensor(&to->inner, from->norm2.c, NULL, NULL);
-        freeze_tensor(&to->raw, from->norm1.c, NULL, NULL);
-        freeze_conv(q, &to->conv1, &from->conv1, &to->entry, &from->norm2, &to->inner);
-        freeze_conv(q, &to->conv2, &from->conv2, &to->inner, NULL, NULL);
-        if (from->has_shortcut)
-            freeze_conv(q, &to->shortcut, &from->shortcut, from->activated ? &to->entry : &to->raw, NULL,
-                        NULL);
-    }
-    q->is_frozen = true;
 }
 
 /* ---- forward */
@@ -368,13 +373,13 @@ static const float *forward_blocks(const struct net_quant *q, const struct quant
     return stream;
 }
 
-const float *net_quant_forward(struct net_quant *q, const float *x, int n)
+/* Every image in 8 bits, into the net's logits and embedding. */
+static void forward_all(struct net_quant *q, const float *x, int n)
 {
     struct net *net = q->net;
     const struct conv_act none = {NULL, NULL};
     const size_t pixels = (size_t)net->config.size * net->config.size;
     const int embedding = net->norm.c, n_classes = net->config.n_classes;
-    assert(q->is_frozen && n >= 1 && n <= net->max_batch);
     int threads = omp_get_max_threads() < q->n_threads ? omp_get_max_threads() : q->n_threads;
     for (int done = 0; done < n; done += CHUNK) {
         int here = n - done < CHUNK ? n - done : CHUNK;
@@ -390,7 +395,100 @@ const float *net_quant_forward(struct net_quant *q, const float *x, int n)
                      net->logits + (size_t)(done + i) * n_classes);
         }
     }
-    net->last_n = n;
-    net->last_bn = NET_BN_RUNNING;
-    return net->logits;
+}
+
+/* The two greatest of n >= 2 logits. */
+static void best_two(const float *logits, int n, int best[2])
+{
+    best[0] = logits[1] > logits[0];
+    best[1] = 1 - best[0];
+    for (int i = 2; i < n; i++)
+        if (logits[i] > logits[best[0]]) {
+            best[1] = best[0];
+            best[0] = i;
+        } else if (logits[i] > logits[best[1]])
+            best[1] = i;
+}
+
+static void measure_error(struct net_quant *q)
+{
+    const int n_classes = q->net->config.n_classes, batch = q->net->max_batch;
+    const size_t image = (size_t)q->net->config.size * q->net->config.size * q->net->config.c_in;
+    double squares = 0;
+    for (int done = 0, here; done < q->n_kept; done += here) {
+        here = q->n_kept - done < batch ? q->n_kept - done : batch;
+        forward_all(q, q->kept + done * image, here);
+        for (int i = 0; i < here; i++) {
+            const float *exact = q->exact + (size_t)(done + i) * n_classes;
+            const float *got = q->net->logits + (size_t)i * n_classes;
+            int best[2];
+            best_two(exact, n_classes, best);
+            double moved = (double)(got[best[0]] - got[best[1]]) - (double)(exact[best[0]] - exact[best[1]]);
+            squares += moved * moved;
+        }
+    }
+    q->unsure = (float)(SURE * sqrt(squares / q->n_kept));
+}
+
+void net_quant_freeze(struct net_quant *q)
+{
+    assert(q->has_seen && !q->is_frozen);
+    for (int i = 0; i < q->net->n_blocks; i++) {
+        const struct net_block *from = &q->net->blocks[i];
+        struct quant_block *to = &q->blocks[i];
+        freeze_tensor(&to->entry, from->norm1.c, from->norm1.scale, from->norm1.shift);
+        freeze_tensor(&to->inner, from->norm2.c, NULL, NULL);
+        freeze_tensor(&to->raw, from->norm1.c, NULL, NULL);
+        freeze_conv(q, &to->conv1, &from->conv1, &to->entry, &from->norm2, &to->inner);
+        freeze_conv(q, &to->conv2, &from->conv2, &to->inner, NULL, NULL);
+        if (from->has_shortcut)
+            freeze_conv(q, &to->shortcut, &from->shortcut, from->activated ? &to->entry : &to->raw, NULL,
+                        NULL);
+    }
+    q->is_frozen = true;
+    measure_error(q);
+}
+
+/* Runs the images again that 8 bits do not decide, CHUNK at a time, and puts their results in place. */
+static void settle(struct net_quant *q, const float *x, int n)
+{
+    struct net *net = q->net;
+    const size_t image = (size_t)net->config.size * net->config.size * net->config.c_in;
+    const size_t embedding = net->norm.c, n_classes = net->config.n_classes;
+    const int chunk = CHUNK < net->max_batch ? CHUNK : net->max_batch;
+    int n_again = 0;
+    for (int i = 0; i < n; i++) {
+        const float *logits = net->logits + i * n_classes;
+        int best[2];
+        best_two(logits, (int)n_classes, best);
+        if (logits[best[0]] - logits[best[1]] < q->unsure)
+            q->again_at[n_again++] = i;
+    }
+    if (n_again == 0)
+        return;
+    memcpy(q->embedding, net->embedding, n * embedding * sizeof(float));
+    memcpy(q->logits, net->logits, n * n_classes * sizeof(float));
+    for (int done = 0, here; done < n_again; done += here) {
+        here = n_again - done < chunk ? n_again - done : chunk;
+        for (int i = 0; i < here; i++)
+            memcpy(q->again + i * image, x + q->again_at[done + i] * image, image * sizeof *x);
+        net_forward(net, q->again, here, NET_BN_RUNNING);
+        for (int i = 0; i < here; i++) {
+            const size_t at = (size_t)q->again_at[done + i];
+            memcpy(q->embedding + at * embedding, net->embedding + i * embedding, embedding * sizeof(float));
+            memcpy(q->logits + at * n_classes, net->logits + i * n_classes, n_classes * sizeof(float));
+        }
+    }
+    memcpy(net->embedding, q->embedding, n * embedding * sizeof(float));
+    memcpy(net->logits, q->logits, n * n_classes * sizeof(float));
+}
+
+const float *net_quant_forward(struct net_quant *q, const float *x, int n)
+{
+    assert(q->is_frozen && n >= 1 && n <= q->net->max_batch);
+    forward_all(q, x, n);
+    settle(q, x, n);
+    q->net->last_n = n;
+    q->net->last_bn = NET_BN_RUNNING;
+    return q->net->logits;
 }

@@ -7,7 +7,8 @@
  * freeze, then run. Convolution weights get one scale per output channel, activations one scale and zero
  * point per tensor (Jacob et al., "Quantization and Training of Neural Networks for Efficient
  * Integer-Arithmetic-Only Inference", CVPR 2018). The first convolution, the residual sums and the last layer
- * stay in fp32.
+ * stay in fp32, and so do whole images whose two best classes lie closer together than 8 bits can tell apart:
+ * their results are net_forward()'s own.
  *
  * Ownership: borrows the net, whose weights must not change and whose buffers it uses. Threads: one user at a
  * time; OpenMP inside, one image a thread, so results do not depend on the thread count. */
