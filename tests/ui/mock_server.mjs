@@ -86,7 +86,7 @@ export class Mock {
 
   building(i) {
     return {
-      bldg_id: `b${i}`, fid: i, lon: 10 + (i % 10) * 5e-4, lat: 45 + Math.floor(i / 10) * 5e-4, area_m2: 80 + i, page: i, split: "train",
+      bldg_id: `b${i}`, fid: i, lon: 10 + (i % 10) * 5e-4, lat: 45 + Math.floor(i / 10) * 5e-4, area_m2: 80 + i, page: i, size_m: 32, split: "train",
       outline: [[[-5, -4], [5, -4], [5, 4], [-5, 4], [-5, -4]]], shift: { x: 0.5, y: -0.75, q: 0.8, by: "measured" },
       label: this.labels.get(`b${i}`) ?? null, prediction: { p_dmg: probability(i), dmg_class: truth(i), entropy: 0.6 },
     };
@@ -96,7 +96,7 @@ export class Mock {
     const layer = (id, date) => ({ id, available: true, ...(date && { date }) });
     return {
       id: "demo", title: this.created?.title ?? "", event: this.created?.event ?? null, cut: 2, state: this.state, etag: `"a${this.seq}"`,
-      pre: this.created?.pre, post: this.created?.post, footprints: this.created?.footprints, buildings, chips: buildings, chip_m: 32, gsd_m: 0.5,
+      pre: this.created?.pre, post: this.created?.post, footprints: this.created?.footprints, buildings, chips: buildings,
       n_labels: { train: this.of("train").length, validate: this.of("validate").length }, bbox: [10, 45, 10.005, 45.003],
       collection: this.state === "predicted" ? "demo.buildings" : null, revision: this.state,
       layers: [layer("pre", "2011-05-01"), layer("post", "2011-05-24"), layer("damage")],
@@ -199,8 +199,8 @@ const routes = [
     const field = Array.from({ length: 80 }, (_, i) => ({ lon: 10 + (i % 10) * 5e-4, lat: 45 + Math.floor(i / 10) * 4e-4, shift_x: 0.5, shift_y: -0.7, shift_q: (i % 9) / 9 }));
     const image = { gsd_m: 0.6, bands: 3, date: "2011-05-01", crs: "EPSG:26915", files: 1 };
     json({
-      overlap_share: 0.93, footprints: { n: 63, kept: buildings, reasons: { nodata: 3 } }, images: { pre: image, post: { ...image, date: null } }, blank_share: 0.01, field,
-      alignment: { aligned: true, chips: buildings, measured: 50, field: 8, skipped: 2, hand: 0, accepted_share: 0.96, median_m: 1.1, p95_m: 2.6, max_m: 4.1, gsd_m: 0.5, verdict: "pass",
+      overlap_share: 0.93, footprints: { n: 63, kept: buildings, reasons: { nodata: 3 } }, images: { pre: image, post: { ...image, date: null } }, blank_share: 0.01,
+      alignment: { aligned: true, chips: buildings, measured: 50, field: 8, skipped: 2, hand: 0, accepted_share: 0.96, median_m: 1.1, p95_m: 2.6, max_m: 4.1, gsd_m: 0.5, verdict: "pass", arrows: field,
         histogram: { step_m: 0.25, count: [1, 4, 9, 14, 12, 9, 5, 3, 2, 1] }, worst: [1, 2, 3].map((i) => ({ fid: i, bldg_id: `b${i}`, shift_x: 0, shift_y: 0, shift_q: 0.04, shift_by: "skipped" })) },
       verdicts: [["overlap", "pass"], ["dates", "warn"], ["gsd", "fail"], ["alignment", "unknown"]].map(([check, verdict]) => ({ check, verdict, detail: "-" })),
     });
@@ -249,7 +249,7 @@ const routes = [
   ["GET", /^\/assessments\/demo\/metrics$/, function ({ json }) {
     json({
       labels: { train: perClass(this.of("train")), validate: perClass(this.of("validate")) }, n_train: this.of("train").length, n_validate: this.of("validate").length,
-      next_train_at: 25 * (this.models.length + 1), retrain_every: 25, curve: this.models, stop_suggested: false, seconds_per_model: 42, model: null,
+      next_train_at: Math.max(0, 25 * (this.models.length + 1) - this.of("train").length), retrain_every: 25, curve: this.models, stop_suggested: false, seconds_per_model: 42, model: null,
       pr: [0, 0.2, 0.4, 0.6, 0.8, 1].map((t) => ({ threshold: t, precision: 0.5 + t / 2, recall: 1 - t * 0.8 })),
     });
   }],

@@ -261,6 +261,7 @@ await step("label: the model is trained in the background and the curve appears"
     await arrived(i);
   }
   await page.locator("#model-facts").waitFor({ timeout: 8000 });
+  assert.match(await page.locator(".pair figcaption").first().innerText(), /Before May 1, 2011 · Pixel 0\.60 m/);
   assert.match(await text("#model-facts"), /F1\s+0\.60/);
   assert.match(await page.locator(".side-panel svg").getAttribute("aria-label"), /25 labels, 0\.60/);
   const counted = await page.locator("#label-counts tbody tr").evaluateAll((trs) => trs.map((r) => Number(r.children[1].textContent)));
@@ -405,7 +406,8 @@ for (const tag of ["ar", "fr", "es"]) {
     await Promise.all([page.waitForEvent("load"), page.locator("#language").selectOption(tag)]);
     for (const [width, height] of tag === "ar" ? [[1280, 720], [768, 1024]] : [[820, 1180]]) {
       await page.setViewportSize({ width, height });
-      for (const s of tag === "es" ? ["label", "report"] : ["sources", "checks", "label", "map", "review", "validate", "report", "share"]) {
+      const all = ["sources", "checks", "label", "map", "review", "validate", "report", "share"];
+      for (const s of tag !== "ar" ? ["label", "report"] : width === 1280 ? all : ["checks", "label", "map"]) {
         await visit(`/demo/${s}`);
         await page.waitForFunction((n) => document.querySelector("[aria-current]")?.textContent.includes(n), catalogues[tag].get(`step_${s}`));
         await page.waitForTimeout(250);

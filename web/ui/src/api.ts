@@ -39,8 +39,6 @@ export interface Assessment {
   footprints?: string;
   buildings: number;
   chips?: number;
-  chip_m?: number; // side of a chip, metres
-  gsd_m?: number; // of its pixels
   n_labels?: { train: number; validate: number };
   jobs?: { active: number };
   bbox: [number, number, number, number] | null;
@@ -225,8 +223,8 @@ export interface Alignment {
   aligned: boolean;
   chips: number;
   measured?: number;
-  field?: ShiftArrow[] | number;
-  n_field?: number;
+  field?: number;
+  arrows?: ShiftArrow[];
   skipped?: number;
   hand?: number;
   accepted_share?: number;
@@ -244,8 +242,7 @@ export interface Checks {
   footprints: { n: number; kept: number; reasons: Record<string, number> };
   images: Record<"pre" | "post", { gsd_m: number | null; bands: number; date: string | null; crs: string | null; files: number | string[] }>;
   blank_share: number | null;
-  alignment: Alignment;
-  field?: ShiftArrow[];
+  alignment: Alignment | null;
   verdicts: { check: string; verdict: "pass" | "warn" | "fail" | "unknown"; detail: string }[];
 }
 
@@ -286,6 +283,7 @@ export interface Building {
   label: StoredLabel | null;
   prediction: { p_dmg: number; dmg_class: string; entropy: number } | null;
   page: number;
+  size_m: number; // side of the chip
   split: string;
   why?: { code: string; text: string; value: number | null };
   purpose?: Purpose;
@@ -326,11 +324,12 @@ export interface Metrics {
   labels: Record<Purpose, Record<string, number>>;
   n_train: number;
   n_validate: number;
-  next_train_at: number | null;
+  next_train_at: number | null; // labels until the next training
   retrain_every: number;
-  curve: { model: string; n_labels: number; f1: number | null; f1_low?: number | null; f1_high?: number | null; ap: number | null; accuracy: number | null; changed_share: number | null; time: string }[];
-  pr: { threshold: number; precision: number; recall: number }[];
-  stop_suggested: boolean;
+  curve: { model: string; n_labels: number | null; f1?: number | null; f1_low?: number | null; f1_high?: number | null; ap?: number | null; changed_share?: number | null; time: string }[];
+  validation?: { n: number; n_damaged: number; precision: number | null; recall: number | null; f1: number | null; accuracy: number | null }; // of the newest model
+  pr: { threshold: number; precision: number | null; recall: number | null }[];
+  stop_suggested?: boolean;
   seconds_per_model: number | null;
   model: { id?: string; method?: string; n_labels?: number; sha256?: string } | string | null;
 }

@@ -7,20 +7,18 @@ import { chip, type Assessment, type Building } from "../api.js";
 import { date, number, t, two } from "./i18n.js";
 import { lowBandwidth } from "./prefs.js";
 
-const usualChip = 32; // metres, where the server does not say
-
 export const pixels = (): number => (lowBandwidth.value ? 128 : 384);
 
 /** Metres shown: half the chip unless the building needs more, all of it with context. */
-export function shownMetres(a: Assessment, b: Building, context: boolean): number {
-  const all = a.chip_m ?? usualChip;
+export function shownMetres(b: Building, context: boolean): number {
+  const all = b.size_m;
   if (context) return all;
   const reach = Math.max(0, ...b.outline.flat().map(([x, y]) => Math.max(Math.abs(x), Math.abs(y))));
   return Math.min(all, Math.max(all / 2, Math.ceil(reach * 2.6)));
 }
 
 export function addresses(a: Assessment, b: Building, context: boolean): [pre: string, post: string] {
-  const size = shownMetres(a, b, context);
+  const size = shownMetres(b, context);
   return [chip(a.id, b.bldg_id, "pre", size, pixels()), chip(a.id, b.bldg_id, "post", size, pixels())];
 }
 
@@ -53,12 +51,13 @@ export interface PairProps {
   swipe?: boolean;
   context?: boolean;
   small?: boolean;
+  gsd?: { pre: number | null; post: number | null } | null; // metres per pixel
 }
 
-export function Pair({ a, b, shift, flicker = false, swipe = false, context = false, small = false }: PairProps) {
+export function Pair({ a, b, shift, flicker = false, swipe = false, context = false, small = false, gsd = null }: PairProps) {
   const [divide, setDivide] = useState(50);
   const [broken, setBroken] = useState("");
-  const size = shownMetres(a, b, context);
+  const size = shownMetres(b, context);
   const [pre, post] = addresses(a, b, context);
   const dateOf = (id: string): string => {
     const d = a.layers.find((l) => l.id === id)?.date;
@@ -77,10 +76,14 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
       {!small && <ScaleBar size={size} />}
     </>
   );
+  const pixel = (side: "before" | "after"): string => {
+    const metres = gsd?.[side === "before" ? "pre" : "post"];
+    return metres ? ` · ${t("gsd")} ${t("metres", two(metres))}` : "";
+  };
   const caption = (side: "before" | "after") => (
     <figcaption>
       <strong>{t(side)}</strong> {dateOf(side === "before" ? "pre" : "post")}
-      {!small && a.gsd_m ? ` · ${t("gsd")} ${t("metres", two(a.gsd_m))}` : ""}
+      {pixel(side)}
     </figcaption>
   );
   return (
@@ -107,7 +110,9 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
       {swipe && (
         <figure>
           <figcaption>
-            <strong>{t("before")}</strong> {dateOf("pre")} <span aria-hidden="true">◂ ▸</span> <strong>{t("after")}</strong> {dateOf("post")}
+            <strong>{t("before")}</strong> {dateOf("pre")}
+            {pixel("before")} <span aria-hidden="true">◂ ▸</span> <strong>{t("after")}</strong> {dateOf("post")}
+            {pixel("after")}
           </figcaption>
           <div class="frame">
             {before}

@@ -25,8 +25,8 @@ function WorstOne({ a, id, q, by }: { a: Assessment; id: string; q: number; by: 
 }
 
 function AlignmentPart({ a, report }: { a: Assessment; report: Report }) {
-  const al: Alignment = report.alignment;
-  const arrows = (report.field ?? (Array.isArray(al.field) ? al.field : [])).map((f) => ({ lon: f.lon, lat: f.lat, dx: f.shift_x, dy: f.shift_y, q: f.shift_q }));
+  const al: Alignment = report.alignment ?? { aligned: false, chips: 0 };
+  const arrows = (al.arrows ?? []).map((f) => ({ lon: f.lon, lat: f.lat, dx: f.shift_x, dy: f.shift_y, q: f.shift_q }));
   const { busy, error, run } = useAction();
   const start = (action: "measure" | "reset") => run(async () => started(await execute("align", { assessment: a.id, action })));
   const running = busyWith("align");

@@ -5,14 +5,14 @@
 // (labelstore.ts).
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Assessment, type Building, type Label, type Purpose } from "../api.js";
+import { checks, type Assessment, type Building, type Label, type Purpose } from "../api.js";
 import { date, number, t, two, word, type Key } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
 import { pendingOf, save, seen } from "../lib/labelstore.js";
 import { addresses, Pair } from "../lib/pair.js";
 import { goesOn, lowBandwidth, person, shortcuts } from "../lib/prefs.js";
 import { hasMoved } from "../lib/route.js";
-import { ClassMark } from "../lib/ui.js";
+import { ClassMark, useLoaded } from "../lib/ui.js";
 
 export const levels = ["none", "minor", "major", "destroyed"] as const;
 export const reasons = ["nodata", "cloud", "shadow", "smoke", "vegetation", "off_nadir", "misreg", "no_building", "under_construction", "unclear"] as const;
@@ -120,6 +120,8 @@ export function Desk(props: DeskProps) {
   const [note, setNote] = useState("");
   const [done, setDone] = useState<Done[]>([]);
   const root = useRef<HTMLDivElement>(null);
+  const images = useLoaded(() => checks(a.id), [a.id]).value?.images;
+  const gsd = images ? { pre: images.pre.gsd_m, post: images.post.gsd_m } : null;
 
   useEffect(() => {
     if (!b) return;
@@ -225,7 +227,7 @@ export function Desk(props: DeskProps) {
               </h2>
               <div class="about">{props.about?.(b)}</div>
             </div>
-            <Pair a={a} b={b} shift={shift} flicker={flicker} swipe={swipe} context={context} />
+            <Pair a={a} b={b} shift={shift} flicker={flicker} swipe={swipe} context={context} gsd={gsd} />
             <div class="levels" role="group" aria-label={t("damageClass")}>
               {levels.map((name, i) => (
                 <button type="button" data-level={i} aria-pressed={now?.dmg_class === name} onClick={() => decide(name, "")}>

@@ -15,20 +15,24 @@ const refreshEvery = 1500; // ms at most while labels pour in
 
 function Facts({ m }: { m: Metrics }) {
   const last = m.curve[m.curve.length - 1];
-  const rows: [string, string][] = [
-    [t("f1"), typeof last?.f1 === "number" ? two(last.f1) : "–"],
-    [t("ap"), typeof last?.ap === "number" ? two(last.ap) : "–"],
-    [t("changed"), typeof last?.changed_share === "number" ? percent(last.changed_share) : "–"],
-    [t("secondsPerModel"), m.seconds_per_model ? duration(m.seconds_per_model) : "–"],
+  const rows: [string, number | null | undefined, (v: number) => string][] = [
+    [t("f1"), (last?.f1 ?? m.validation?.f1) as number | null, two],
+    [t("precision"), m.validation?.precision, two],
+    [t("recall"), m.validation?.recall, two],
+    [t("ap"), last?.ap, two],
+    [t("changed"), last?.changed_share, percent],
+    [t("secondsPerModel"), m.seconds_per_model, duration],
   ];
   return (
     <dl class="facts" id="model-facts">
-      {rows.map(([k, v]) => (
-        <>
-          <dt>{k}</dt>
-          <dd>{v}</dd>
-        </>
-      ))}
+      {rows
+        .filter(([, v]) => typeof v === "number")
+        .map(([k, v, form]) => (
+          <>
+            <dt>{k}</dt>
+            <dd>{form(v ?? 0)}</dd>
+          </>
+        ))}
     </dl>
   );
 }
@@ -47,8 +51,8 @@ export function Learning({ a }: { a: Assessment }) {
   useEffect(() => () => void (timer.current && clearTimeout(timer.current)), []);
   const { busy, error: failed, run } = useAction();
   if (!m) return <Failure error={error} />;
-  const left = m.next_train_at === null ? null : Math.max(0, m.next_train_at - m.n_train);
-  const points = m.curve.filter((p) => p.f1 !== null).map((p) => ({ x: p.n_labels, y: p.f1 ?? 0, low: p.f1_low ?? null, high: p.f1_high ?? null }));
+  const left = m.next_train_at;
+  const points = m.curve.filter((p) => typeof p.f1 === "number").map((p) => ({ x: p.n_labels ?? 0, y: p.f1 ?? 0, low: p.f1_low ?? null, high: p.f1_high ?? null }));
   return (
     <section aria-labelledby="learning-title">
       <h2 id="learning-title">{t("learning")}</h2>
@@ -80,7 +84,7 @@ export function Learning({ a }: { a: Assessment }) {
       <LastJob process="train" />
       {m.curve.length > 0 && (
         <>
-          <Curve title={t("curveTitle")} points={points} x={t("labels")} y={t("f1")} />
+          {points.length > 0 && <Curve title={t("curveTitle")} points={points} x={t("labels")} y={t("f1")} />}
           <Facts m={m} />
         </>
       )}

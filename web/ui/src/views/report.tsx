@@ -71,7 +71,7 @@ function Totals({ e }: { e: Estimate }) {
 function OperatingPoint({ a }: { a: Assessment }) {
   const { value } = useLoaded(() => metrics(a.id), [a.id]);
   const [limit, setLimit] = useState(0.5);
-  const pr = value?.pr ?? [];
+  const pr = (value?.pr ?? []).map((p) => ({ threshold: p.threshold, precision: p.precision ?? 0, recall: p.recall ?? 0 }));
   if (pr.length === 0) return null;
   const at = pr.reduce((best, p) => (Math.abs(p.threshold - limit) < Math.abs(best.threshold - limit) ? p : best));
   const points = pr.map((p) => ({ x: p.recall, y: p.precision })).sort((x, y) => x.x - y.x);

@@ -33,7 +33,7 @@ export function Sources({ a }: { a: Assessment }) {
     <div class="page">
       <Heading>{t("step_sources")}</Heading>
       <p>
-        {a.event && `${word("event", a.event.type)}, ${date(a.event.date)}. `}
+        {a.event?.date && `${word("event", a.event.type)}, ${date(a.event.date)}. `}
         {t("state")}: <strong id="state">{word("status", a.state ?? "")}</strong>
       </p>
       <LastJob process="import" />

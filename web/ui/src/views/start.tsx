@@ -28,7 +28,7 @@ export function Start({ all }: { all: Server }) {
           rows={all.assessments}
           columns={[
             { name: t("name"), cell: (a) => <a href={hrefOf(a.id, nextStep(a))}>{a.title}</a> },
-            { name: t("event"), cell: (a) => (a.event ? `${word("event", a.event.type)}, ${date(a.event.date)}` : "–") },
+            { name: t("event"), cell: (a) => (a.event?.date ? `${word("event", a.event.type)}, ${date(a.event.date)}` : "–") },
             { name: t("state"), cell: (a) => word("status", a.state ?? "") },
             { name: t("buildings"), right: true, cell: (a) => number(a.buildings) },
             { name: t("labels"), right: true, cell: (a) => (a.n_labels ? number(a.n_labels.train + a.n_labels.validate) : "–") },
