@@ -78,14 +78,13 @@ static void become(const char *program, char **words, char **environment, const 
     setpgid(0, 0);
     setpriority(PRIO_PROCESS, 0, nice);
     ok = ok && prctl(PR_SET_PDEATHSIG, SIGINT) == 0 && chdir(folder) == 0;
-    if (getppid() != parent) /* it died before it could be told to take us along */
-        _exit(130);
+    ok = ok && getppid() == parent; /* else it died before it could be told to take us along */
     if (ok)
         execve(program, words, environment);
     int why = errno;
-    if (write(tell, &why, sizeof why) != (ssize_t)sizeof why)
-        _exit(126);
-    _exit(127);
+    while (write(tell, &why, sizeof why) < 0 && errno == EINTR)
+        ;
+    kill(getpid(), SIGKILL); /* nothing of the server's may run here: no handlers of its end, no buffers */
 }
 
 /* The server's environment with AFTERMAP_DRIVERS=few; the strings stay the server's. NULL: memory ran out. */
