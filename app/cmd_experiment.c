@@ -4,6 +4,7 @@
 #include "app/command.h"
 #include "app/console.h"
 #include "app/experiment.h"
+#include "app/loop.h"
 #include "models/base/file.h"
 
 #include <math.h>
@@ -99,13 +100,20 @@ static bool wanted(const struct experiment *x, int i, bool overwrite, bool *want
                    x->dir, x->cell[i].name, x->path);
 }
 
-/* With --overwrite what an earlier grid left of the cell goes first. */
+/* With --overwrite what an earlier grid left of the cell goes first; of a campaign its models as well, which
+ * it would take for its own. */
 static bool clear_cell(const struct experiment *x, const struct experiment_cell *c, struct err *e)
 {
     static const char *const kinds[] = {".json", ".part.json", ".safetensors", "/loop.json"};
-    char path[4096];
+    char path[4096], name[40];
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (!experiment_path(x, c, kinds[i], path, e))
+            return false;
+        unlink(path);
+    }
+    for (int k = 0; x->arm[c->arm].is_loop && k < LOOP_MAX_ROUNDS; k++) {
+        snprintf(name, sizeof name, "/round-%02d.safetensors", k);
+        if (!experiment_path(x, c, name, path, e))
             return false;
         unlink(path);
     }

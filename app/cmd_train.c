@@ -4,6 +4,7 @@
 #include "app/command.h"
 #include "app/console.h"
 #include "app/model_meta.h"
+#include "geo/answers.h"
 #include "geo/event.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
@@ -45,7 +46,8 @@ enum {
     KEY_TRANSDUCTIVE,
     KEY_TEACHER,
     KEY_WITHOUT, /* below 32: above, argp would make letters of them */
-    KEY_TSA = 0x100
+    KEY_TSA = 0x100,
+    KEY_ANSWERS
 };
 
 static const struct argp_option options[] = {
@@ -56,6 +58,11 @@ static const struct argp_option options[] = {
      1},
     {"labels-per-class", KEY_LABELS, "N", 0,
      "Use N labels of each class, drawn by --seed (default: all); 0 uses none, a source has to teach", 1},
+    {"labels", KEY_ANSWERS, "FILE:FIELD", 0,
+     "Events: grades from a table with a column bldg_id instead of the event's own; rows whose column "
+     "purpose "
+     "says validate are never trained on",
+     1},
     {"source", KEY_SOURCE, "EVENT|SET", 0,
      "Learn from the labels of another event or image set, too; may be repeated. adamatch carries them over; "
      "other "
@@ -108,7 +115,10 @@ static const struct argp_option options[] = {
      "statistics)",
      3},
     {"without", KEY_WITHOUT, "WHAT", 0,
-     "Leave out a part; may be repeated. adamatch: interpolation, relative-tau; fixmatch: strong (views)", 3},
+     "Leave out a part; may be repeated. Events: match (the channel that compares both dates), hiding (views "
+     "without bands), still (pairs of one date as undamaged samples); adamatch: interpolation, relative-tau; "
+     "fixmatch: strong (views)",
+     3},
     {"no-mirror", KEY_NO_MIRROR, NULL, 0, "Plain images: no mirror images (digits)", 3},
     {"no-cutout", KEY_NO_CUTOUT, NULL, 0, "Strong views without cutout", 3},
     {"no-footprint", KEY_NO_FOOTPRINT, NULL, 0, "Events: do not show the network the building's outline", 3},
@@ -117,13 +127,13 @@ static const struct argp_option options[] = {
     {0}};
 
 struct train_cmd {
-    const char *data, *out, *method;
+    const char *data, *out, *method, *answers;
     struct train_config set; /* fields the user set; the masks below say which */
     unsigned given;
     int cut;
     double test_share;
     size_t max_items;
-    bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong;
+    bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong, no_match, no_hiding, no_still;
     struct string_list sources;
 };
 
@@ -236,8 +246,16 @@ static error_t parse_special(int key, char *arg, struct argp_state *state, struc
             c->no_relative_tau = true;
         else if (strcmp(arg, "strong") == 0)
             c->no_strong = true;
+        else if (strcmp(arg, "match") == 0)
+            c->no_match = true;
+        else if (strcmp(arg, "hiding") == 0)
+            c->no_hiding = true;
+        else if (strcmp(arg, "still") == 0)
+            c->no_still = true;
         else
-            argp_error(state, "--without takes interpolation, relative-tau or strong, not '%s'", arg);
+            argp_error(
+                state,
+                "--without takes match, hiding, still, interpolation, relative-tau or strong, not '%s'", arg);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -306,6 +324,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "without a label and without --source there is nothing to learn from");
         if ((c->no_interpolation || c->no_relative_tau) && strcmp(c->method, "adamatch") != 0)
             argp_error(state, "interpolation and relative-tau are parts of adamatch, not of %s", c->method);
+        if (c->data && c->answers && imageset_is_spec(c->data))
+            argp_error(state, "--labels belongs to events; a plain set has its own");
         if (given(c, KEY_STEPS) && given(c, KEY_BUDGET))
             argp_error(state, "--steps and --budget exclude each other");
         break;
@@ -316,6 +336,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         c->set.labels_per_class = (int)parse_int(state, "--labels-per-class", arg, 0, 1000000);
         if (c->set.labels_per_class == 0)
             c->set.labels_per_class = -1;
+        break;
+    case KEY_ANSWERS:
+        c->answers = arg;
         break;
     case KEY_SOURCE:
         list_add(&c->sources, arg);
@@ -402,6 +425,10 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
     }
     if (given(c, KEY_TEACHER))
         t->teacher = c->set.teacher;
+    if (c->no_hiding)
+        t->hide_bands = false;
+    if (c->no_still)
+        t->still_share = 0;
     if (c->no_strong)
         t->weak_only = 1;
     if (c->no_interpolation)
@@ -462,6 +489,8 @@ static bool add_sources(const struct train_cmd *c, const struct common *common, 
         ok = load_source(c, c->sources.item[i], common, &source, progress, e);
         if (ok && c->no_footprint)
             source.layout.use_footprint = false;
+        if (ok && c->no_match)
+            source.layout.use_match = false;
         ok = ok && train_add_source(set, &source, e);
         memcpy(digests + (size_t)i * 64, source.digest, 64);
         imageset_free(&source);
@@ -502,6 +531,17 @@ static bool report(const struct train_cmd *c, const struct common *common, const
     return print_json(j, e);
 }
 
+/* Grades of a table in the place of the event's own. */
+static bool take_answers(struct event *ev, const char *spec, struct err *e)
+{
+    size_t n_matched, n_kept_out;
+    if (!answers_apply_training(ev, spec, &n_matched, &n_kept_out, e))
+        return false;
+    console_say("%zu grades from %s%s", n_matched, spec,
+                n_kept_out ? "; its buildings with the purpose validate are left out" : "");
+    return true;
+}
+
 bool train_command_run(void *options_, const struct common *common, const struct train_watch *watch,
                        const struct progress *progress, struct train_report *r, struct err *e)
 {
@@ -528,11 +568,14 @@ bool train_command_run(void *options_, const struct common *common, const struct
         meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", test_share};
     } else {
         ev = event_open(c->data, e);
-        ok = ev && event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&
+        ok = ev && (!c->answers || take_answers(ev, c->answers, e)) &&
+             event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&
              model_meta_fill(&meta, ev, c->cut, e);
     }
     if (ok && c->no_footprint)
         set.layout.use_footprint = false;
+    if (ok && c->no_match)
+        set.layout.use_match = false;
     memcpy(facts.pair, meta.pair, (size_t)meta.n * sizeof *meta.pair);
     facts.n = meta.n;
     ok = ok && add_sources(c, common, &set, &facts, progress, e);

@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 128, QUIET_ROUNDS = 3, MAX_ROUNDS = 1000 };
+enum { BATCH = 128, QUIET_ROUNDS = 3 };
 
 static double now_s(void)
 {
@@ -420,7 +420,7 @@ static bool clear_folder(const struct loop *l, struct err *e)
         if (unlink(path) != 0 && errno != ENOENT)
             return err_errno(e, ERR_RUNTIME, errno, "%s", path);
     }
-    for (int k = 0; k < MAX_ROUNDS; k++) {
+    for (int k = 0; k < LOOP_MAX_ROUNDS; k++) {
         if (!model_path(l, k, path, e) || !may_replace(l, path, e))
             return false;
         if (unlink(path) != 0 && errno != ENOENT)

@@ -14,6 +14,8 @@
 #include "models/learn/metrics.h"
 #include "models/learn/train.h"
 
+enum { LOOP_MAX_ROUNDS = 1000 };
+
 struct loop_options {
     const char *event, *oracle, *out, *strategy;
     const char *method, *preset; /* preset NULL: the method's */

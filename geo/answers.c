@@ -32,11 +32,24 @@ static bool split_spec(const char *spec, char *path, size_t path_size, const cha
     return true;
 }
 
+/* Whether a row judges instead of teaching. */
+static bool read_purpose(OGRFeatureH f, int column, const char *path, const char *id, bool *validate,
+                         struct err *e)
+{
+    const char *word = column < 0 ? "" : OGR_F_GetFieldAsString(f, column);
+    *validate = strcmp(word, "validate") == 0;
+    return *validate || !*word || strcmp(word, "train") == 0 ||
+           err_set(e, ERR_INPUT, "%s: the purpose of building %.60s is train or validate, not '%.60s'", path,
+                   id, word);
+}
+
+/* validate [ev->n]: NULL when purposes do not matter. */
 static bool read_rows(struct event *ev, OGRLayerH layer, const char *path, const char *field,
-                      const struct by_id *index, size_t *n_matched, struct err *e)
+                      const struct by_id *index, bool *validate, size_t *n_matched, struct err *e)
 {
     OGRFeatureDefnH defn = OGR_L_GetLayerDefn(layer);
-    const int id = OGR_FD_GetFieldIndex(defn, "bldg_id"), grade = OGR_FD_GetFieldIndex(defn, field);
+    const int id = OGR_FD_GetFieldIndex(defn, "bldg_id"), grade = OGR_FD_GetFieldIndex(defn, field),
+              purpose = validate ? OGR_FD_GetFieldIndex(defn, "purpose") : -1;
     const struct label_map scale = {0};
     bool ok = true;
     if (id < 0 || grade < 0)
@@ -46,6 +59,13 @@ static bool read_rows(struct event *ev, OGRLayerH layer, const char *path, const
         const struct by_id key = {.id = OGR_F_GetFieldAsString(f, id)};
         const struct by_id *at = bsearch(&key, index, ev->n, sizeof *index, compare);
         int level = -1;
+        bool judges = false;
+        if (at && !read_purpose(f, purpose, path, key.id, &judges, e)) {
+            ok = false;
+            continue;
+        }
+        if (judges)
+            validate[at->index] = true;
         if (!at || !OGR_F_IsFieldSetAndNotNull(f, grade) || !*OGR_F_GetFieldAsString(f, grade))
             continue;
         if (!label_map_find(&scale, OGR_F_GetFieldAsString(f, grade), &level)) {
@@ -65,7 +85,7 @@ static bool read_rows(struct event *ev, OGRLayerH layer, const char *path, const
     return ok;
 }
 
-bool answers_apply(struct event *ev, const char *spec, size_t *n_matched, struct err *e)
+static bool apply(struct event *ev, const char *spec, bool *validate, size_t *n_matched, struct err *e)
 {
     char path[4096], why[300];
     const char *field = "";
@@ -84,12 +104,37 @@ bool answers_apply(struct event *ev, const char *spec, size_t *n_matched, struct
     }
     if (ok) {
         qsort(index, ev->n, sizeof *index, compare);
-        ok = read_rows(ev, layer, path, field, index, n_matched, e);
+        ok = read_rows(ev, layer, path, field, index, validate, n_matched, e);
     }
     if (ok && *n_matched == 0)
         ok = err_set(e, ERR_INPUT, "%s: none of its bldg_id belongs to a building of %s", path, ev->dir);
     free(index);
     if (ds)
         GDALClose(ds);
+    return ok;
+}
+
+bool answers_apply(struct event *ev, const char *spec, size_t *n_matched, struct err *e)
+{
+    return apply(ev, spec, NULL, n_matched, e);
+}
+
+bool answers_apply_training(struct event *ev, const char *spec, size_t *n_matched, size_t *n_kept_out,
+                            struct err *e)
+{
+    bool *validate = mem_array(ev->n, sizeof *validate, "the purposes of answers", e);
+    bool ok = validate && apply(ev, spec, validate, n_matched, e);
+    *n_kept_out = 0;
+    for (size_t i = 0; ok && i < ev->n; i++) {
+        if (!validate[i])
+            continue;
+        *n_matched -= ev->building[i].level >= 0;
+        ev->building[i].level = -1;
+        ++*n_kept_out;
+    }
+    if (ok && *n_matched == 0)
+        ok = err_set(e, ERR_INPUT, "%s: all of its grades have the purpose validate; none may be trained on",
+                     spec);
+    free(validate);
     return ok;
 }

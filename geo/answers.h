@@ -13,4 +13,10 @@
  * none, when a grade is not of the scale, or when one id has two different grades. */
 bool answers_apply(struct event *ev, const char *spec, size_t *n_matched, struct err *e);
 
+/* The same for training: where the table has a column "purpose" (train or validate, empty is train),
+ * buildings that any row calls validate stay unknown, so that nothing is ever trained on what judges.
+ * *n_kept_out: how many those are. ERR_INPUT for another purpose, or when no building is left to train on. */
+bool answers_apply_training(struct event *ev, const char *spec, size_t *n_matched, size_t *n_kept_out,
+                            struct err *e);
+
 #endif

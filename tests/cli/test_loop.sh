@@ -85,8 +85,8 @@ ls whole/round-*.safetensors | tr '\n' ' ' | grep -qx 'whole/round-02.safetensor
 
 # the model's own list of training labels: the questions of purpose train, and no other
 python=$(command -v python3 || true)
-if [ -n "$python" ]; then
-    $python - whole/round-03.safetensors >ids <<'PY'
+labeled_ids() {
+    $python - "$1" <<'PY'
 import json, struct, sys
 b = open(sys.argv[1], "rb").read()
 n = struct.unpack("<Q", b[:8])[0]
@@ -94,10 +94,26 @@ t = json.loads(b[8:8 + n])["state.labeled_ids"]
 lo, hi = (8 + n + o for o in t["data_offsets"])
 print(*struct.unpack("<%dq" % ((hi - lo) // 8), b[lo:hi]), sep="\n")
 PY
+}
+if [ -n "$python" ]; then
+    labeled_ids whole/round-03.safetensors >ids
     awk -F, 'NR>1 && $6=="train"{print $3}' whole/questions.csv | sort | cmp -s - <(sort ids) ||
         fail 'the model was trained on other answers than those for training'
     $python -c 'import sys,xml.dom.minidom as x; x.parse(sys.argv[1])' whole/curve.svg || fail 'curve.svg is no XML'
 fi
+
+# the same table in the hands of train: its grades in the place of the event's, and what judges does not teach
+"$aftermap" train event --labels whole/questions.csv:answer --method supervised --preset lite3 --batch 4 --steps 1 -q \
+    -o taught.safetensors --json >taught.json 2>err.txt || fail "train --labels: $(cat err.txt)"
+[ "$(jq .labeled taught.json)" -eq 25 ] || fail "not the 25 answers for training: $(cat taught.json)"
+if [ -n "$python" ]; then
+    labeled_ids taught.safetensors | sort | cmp -s - <(sort ids) || fail 'train learnt from other buildings than those for training'
+fi
+sed 's/,validate,/,judge,/' whole/questions.csv >odd.csv
+expect 3 'train or validate, not .judge' "$aftermap" train event --labels odd.csv:answer --steps 1 -o odd.safetensors
+sed 's/,train,/,validate,/' whole/questions.csv >blind.csv
+expect 3 'none may be trained on' "$aftermap" train event --labels blind.csv:answer --steps 1 -o odd.safetensors
+expect 2 'belongs to events' "$aftermap" train cifar10:x --labels whole/questions.csv:answer --steps 1 -o odd.safetensors
 grep -q '<svg ' whole/curve.svg || fail 'no curve.svg'
 
 # evaluate, which shares no line with the loop's bookkeeping, finds the same figures
