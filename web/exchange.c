@@ -377,6 +377,7 @@ enum MHD_Result exchange_request(void *ctx, struct MHD_Connection *c, const char
     }
     if (x->is_replied)
         return MHD_YES;
+    watch_enter_phase(x->watch, WATCH_ANSWER); /* from here on it is ours to be quick */
     if (x->route)
         run_handler(x);
     if (x->route && x->a.status == 401) /* a guess at a token costs more than a request */

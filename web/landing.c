@@ -6,6 +6,7 @@
 #include "web/routes.h"
 #include "web/service.h"
 #include "web/watch.h"
+#include "web/workflow.h"
 
 #include "models/base/file.h"
 #include <stdio.h>
@@ -62,7 +63,6 @@ void asset_get(const struct service *s, const struct http_request *q, const char
 void landing_get(const struct service *s, const struct http_request *q, const char *const *arg,
                  struct http_reply *a)
 {
-    (void)s;
     (void)arg;
     if (strcmp(q->type, HTTP_HTML) == 0) {
         page_reply(q, a, "index.html");
@@ -80,6 +80,11 @@ void landing_get(const struct service *s, const struct http_request *q, const ch
     http_link(links, q, "conformance", HTTP_JSON, "Conformance classes", "/conformance");
     http_link(links, q, "data", HTTP_JSON, "Feature collections", "/collections");
     http_link(links, q, "related", HTTP_JSON, "Maps with layers and files", "/assessments");
+    if (s->workflow) {
+        http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/processes", HTTP_JSON, "Processes",
+                  "/processes");
+        http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/job-list", HTTP_JSON, "Jobs", "/jobs");
+    }
     http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/tiling-schemes", HTTP_JSON,
               "Tile matrix sets", "/tileMatrixSets");
     http_link(links, q, "related", "application/xml", "Picture layers as WMTS", "/wmts/WMTSCapabilities.xml");
@@ -107,11 +112,20 @@ void conformance_get(const struct service *s, const struct http_request *q, cons
         "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/geodata-tilesets",
         "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/png",
     };
-    (void)s;
+    static const char *const with_jobs[] = {
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/core",
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/ogc-process-description",
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/json",
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/oas30",
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/job-list",
+        "http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/dismiss",
+    };
     (void)arg;
     cJSON *doc = cJSON_CreateObject();
-    cJSON_AddItemToObject(doc, "conformsTo",
-                          cJSON_CreateStringArray(classes, sizeof classes / sizeof *classes));
+    cJSON *list = cJSON_CreateStringArray(classes, sizeof classes / sizeof *classes);
+    for (size_t i = 0; s->workflow && i < sizeof with_jobs / sizeof *with_jobs; i++)
+        cJSON_AddItemToArray(list, cJSON_CreateString(with_jobs[i]));
+    cJSON_AddItemToObject(doc, "conformsTo", list);
     http_reply_json(a, HTTP_JSON, doc);
     http_reply_validate(q, a);
 }
@@ -135,8 +149,14 @@ void ready_get(const struct service *s, const struct http_request *q, const char
 {
     static const char *const needed[] = {"damage.tif", "damage.gpkg"};
     char path[4096];
+    struct err e = {0};
+    if (s->workflow && !store_ping(s->workflow->store, &e)) {
+        http_problem(q, a, 503, NULL, "labels cannot be kept now: %s", e.msg);
+        http_reply_header(a, "Retry-After", "30");
+        return;
+    }
     for (int i = 0; i < s->n; i++) {
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 2 && s->assessment[i]->kind == ASSESSMENT_MAP; k++) {
             if (!file_join(path, sizeof path, s->assessment[i]->dir, needed[k], NULL) || !file_exists(path)) {
                 http_problem(q, a, 503, NULL, "map %s has lost its %s", s->assessment[i]->id, needed[k]);
                 http_reply_header(a, "Retry-After", "30");
@@ -166,6 +186,12 @@ void metrics_get(const struct service *s, const struct http_request *q, const ch
                 "# TYPE aftermap_slow_connections_total counter\naftermap_slow_connections_total %ld\n"
                 "# HELP aftermap_maps Maps shown.\n# TYPE aftermap_maps gauge\naftermap_maps %d\n",
                 n_open, n_slow, s->n);
+        if (s->workflow)
+            fprintf(
+                out,
+                "# HELP aftermap_jobs_active Jobs accepted or running.\n# TYPE aftermap_jobs_active gauge\n"
+                "aftermap_jobs_active %zu\n",
+                jobs_active(s->workflow->jobs, NULL));
         bool is_short = ferror(out) != 0;
         if (fclose(out) != 0 || is_short) {
             free(body);
