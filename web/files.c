@@ -21,7 +21,14 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { MAX_ENTRIES = 5000, MAX_LAYERS = 50, THUMB_DEFAULT = 256, THUMB_MAX = 1024, MAX_BANDS = 64 };
+enum {
+    MAX_ENTRIES = 5000,
+    MAX_LAYERS = 50,
+    THUMB_DEFAULT = 256,
+    THUMB_MAX = 1024,
+    MAX_BANDS = 64,
+    TEXT_MAX_BYTES = 128 << 20
+};
 
 static const char *const vector_drivers[] = {"GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "CSV", NULL};
 
@@ -237,6 +244,16 @@ static bool read_ref(const struct service *s, const struct http_request *q, char
     return false;
 }
 
+/* Text formats are read whole to be looked at, and no request may take minutes. */
+static bool is_small_enough(const char *path, struct err *e)
+{
+    struct stat st;
+    if (!ends_in(path, (const char *const[]){".geojson", ".json", ".csv", NULL}))
+        return true;
+    return (stat(path, &st) == 0 && st.st_size <= TEXT_MAX_BYTES) ||
+           err_set(e, ERR_INPUT, "it is too large to be looked at as text; convert it to GeoPackage");
+}
+
 void file_info_get(const struct service *s, const struct http_request *q, const char *const *arg,
                    struct http_reply *a)
 {
@@ -246,9 +263,11 @@ void file_info_get(const struct service *s, const struct http_request *q, const 
     if (!read_ref(s, q, path, a))
         return;
     bool is_vector = is_vector_name(path);
-    GDALDatasetH ds = is_vector
-                          ? GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, vector_drivers, NULL, NULL)
-                          : tile_raster_open(path, &e);
+    GDALDatasetH ds = NULL;
+    if (!is_vector)
+        ds = tile_raster_open(path, &e);
+    else if (is_small_enough(path, &e))
+        ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, vector_drivers, NULL, NULL);
     cJSON *doc = cJSON_CreateObject();
     cJSON_AddStringToObject(doc, "ref", http_param(q, "ref"));
     cJSON_AddStringToObject(doc, "kind", is_vector ? "vector" : "raster");
