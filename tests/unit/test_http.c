@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_http.c - targets, negotiation, ranges and routes of web/http.h and web/routes.h, against the texts of
  * RFC 3986 and RFC 9110 and against hostile spellings. */
+#include "web/encode.h"
 #include "web/http.h"
+#include "web/label_import.h"
 #include "web/routes.h"
 
 #include <setjmp.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -258,6 +261,94 @@ static void the_table_describes_itself(void **state)
     }
 }
 
+static void gzip_is_taken_as_rfc_9110_says(void **state)
+{
+    static const struct {
+        const char *value;
+        bool wanted;
+    } cases[] = {{NULL, false},       {"", false},           {"gzip", true},         {"br, GZIP;q=0.5", true},
+                 {"gzip;q=0", false}, {"*", true},           {"*;q=0", false},       {"gzip;q=0, *", false},
+                 {"identity", false}, {"gzip;q=0.0", false}, {"deflate, br", false}, {"x-gzip", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (encode_is_wanted(cases[i].value) != cases[i].wanted)
+            fail_msg("%s", cases[i].value ? cases[i].value : "(none)");
+    /* The tag of the compressed form stands for the same state of the resource, and for no other. */
+    assert_true(http_etag_matches("\"a-gz\"", "\"a\""));
+    assert_false(http_etag_matches("\"ab-gz\"", "\"a\""));
+    assert_false(http_etag_matches("\"a-gz\"x", "\"a\""));
+}
+
+/* A cookie holds for its time and its bytes; changing any one character of it must end it. */
+static void cookies_die_with_time_and_change(void **state)
+{
+    char path[] = "/tmp/test_http_tokens_XXXXXX", cookie[AUTH_COOKIE_SIZE], none[AUTH_COOKIE_SIZE],
+         header[AUTH_COOKIE_SIZE + 40];
+    static const char tokens[] = "# who\neditor ana 0123456789abcdef\nreader bo fedcba9876543210\n";
+    struct auth_user u;
+    struct err e = {0};
+    const int64_t now = 1700000000;
+    (void)state;
+    int fd = mkstemp(path); /* mode 0600 */
+    assert_int_equal(write(fd, tokens, sizeof tokens - 1), sizeof tokens - 1);
+    close(fd);
+    struct auth *a = auth_open(path, &e);
+    assert_non_null(a);
+    assert_true(auth_make_cookie(a, "0123456789abcdef", now, cookie));
+    assert_false(auth_make_cookie(a, "0123456789abcdeF", now, none));
+    snprintf(header, sizeof header, "other=1; " AUTH_COOKIE "=%s; more=2", cookie);
+    auth_by_headers(a, NULL, header, now + AUTH_SESSION_SECONDS - 1, &u);
+    assert_int_equal(u.role, AUTH_EDITOR);
+    assert_string_equal(u.name, "ana");
+    auth_by_headers(a, NULL, header, now + AUTH_SESSION_SECONDS, &u);
+    assert_int_equal(u.role, AUTH_NOBODY);
+    for (size_t i = 0; cookie[i]; i++) {
+        char forged[sizeof header];
+        snprintf(forged, sizeof forged, AUTH_COOKIE "=%s", cookie);
+        char *at = forged + sizeof AUTH_COOKIE + i;
+        *at = *at == 'b' ? 'c' : 'b';
+        auth_by_headers(a, NULL, forged, now, &u);
+        if (u.role != AUTH_NOBODY)
+            fail_msg("%s was accepted", forged);
+    }
+    auth_by_headers(a, "Bearer fedcba9876543210", header, now, &u); /* the header wins */
+    assert_string_equal(u.name, "bo");
+    auth_by_headers(a, "Bearer nonsense", header, now, &u);
+    assert_int_equal(u.role, AUTH_NOBODY);
+    auth_free(a);
+    unlink(path);
+}
+
+static void labels_come_as_tables(void **state)
+{
+    static const char csv[] =
+        "\xef\xbb\xbf"
+        "Grade,bldg_id,note,draw,purpose\r\n"
+        "minor,b1,\"a \"\"b\"\", c\",3,validate\r\n\r\n3,\"b,2\",,,\n-1,b3,x,,train\nbad,b4,,,";
+    struct label_rows r;
+    struct err e = {0};
+    (void)state;
+    assert_true(label_import_csv(csv, sizeof csv - 1, &r, &e));
+    assert_int_equal(r.n, 4);
+    assert_int_equal(r.item[0].level, 1);
+    assert_string_equal(r.item[0].note, "a \"b\", c");
+    assert_int_equal(r.item[0].draw, 3);
+    assert_int_equal(r.item[0].purpose, STORE_VALIDATE);
+    assert_string_equal(r.item[1].bldg_id, "b,2");
+    assert_int_equal(r.item[1].level, 3);
+    assert_int_equal(r.item[2].level, -1);
+    assert_string_equal(r.item[2].reason, "unclear");
+    assert_string_equal(r.item[3].pointer, "/dmg_class");
+    label_rows_free(&r);
+    static const char *const bad[] = {"", "bldg_id\nb1\n", "bldg_id,grade\n\"b1,none\n",
+                                      "bldg_id,grade\n\"b1\"x,none\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (label_import_csv(bad[i], strlen(bad[i]), &r, &e))
+            fail_msg("'%s' was accepted", bad[i]);
+        assert_int_equal(r.n, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +359,9 @@ int main(void)
         cmocka_unit_test(etags_compare_weakly),
         cmocka_unit_test(routes_match_patterns),
         cmocka_unit_test(the_table_describes_itself),
+        cmocka_unit_test(gzip_is_taken_as_rfc_9110_says),
+        cmocka_unit_test(cookies_die_with_time_and_change),
+        cmocka_unit_test(labels_come_as_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
