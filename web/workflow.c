@@ -63,9 +63,8 @@ static void *follow(void *ctx)
                 (strcmp(j->process, "import") == 0 || strcmp(j->process, "align") == 0 ||
                  strcmp(j->process, "predict") == 0))
                 show(w, j->aid);
-            if (changed.item[i].seq > seen)
-                seen = changed.item[i].seq;
         }
+        seen = changed.seq;
         jobs_list_free(&changed);
     }
     return NULL;
