@@ -115,7 +115,10 @@ static const struct argp_option options[] = {
      "statistics)",
      3},
     {"without", KEY_WITHOUT, "WHAT", 0,
-     "Leave out a part; may be repeated. adamatch: interpolation, relative-tau; fixmatch: strong (views)", 3},
+     "Leave out a part; may be repeated. Events: match (the channel that compares both dates), hiding (views "
+     "without bands), still (pairs of one date as undamaged samples); adamatch: interpolation, relative-tau; "
+     "fixmatch: strong (views)",
+     3},
     {"no-mirror", KEY_NO_MIRROR, NULL, 0, "Plain images: no mirror images (digits)", 3},
     {"no-cutout", KEY_NO_CUTOUT, NULL, 0, "Strong views without cutout", 3},
     {"no-footprint", KEY_NO_FOOTPRINT, NULL, 0, "Events: do not show the network the building's outline", 3},
@@ -130,7 +133,7 @@ struct train_cmd {
     int cut;
     double test_share;
     size_t max_items;
-    bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong;
+    bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong, no_match, no_hiding, no_still;
     struct string_list sources;
 };
 
@@ -243,8 +246,16 @@ static error_t parse_special(int key, char *arg, struct argp_state *state, struc
             c->no_relative_tau = true;
         else if (strcmp(arg, "strong") == 0)
             c->no_strong = true;
+        else if (strcmp(arg, "match") == 0)
+            c->no_match = true;
+        else if (strcmp(arg, "hiding") == 0)
+            c->no_hiding = true;
+        else if (strcmp(arg, "still") == 0)
+            c->no_still = true;
         else
-            argp_error(state, "--without takes interpolation, relative-tau or strong, not '%s'", arg);
+            argp_error(
+                state,
+                "--without takes match, hiding, still, interpolation, relative-tau or strong, not '%s'", arg);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -414,6 +425,10 @@ static bool settle_config(const struct train_cmd *c, const struct common *common
     }
     if (given(c, KEY_TEACHER))
         t->teacher = c->set.teacher;
+    if (c->no_hiding)
+        t->hide_bands = false;
+    if (c->no_still)
+        t->still_share = 0;
     if (c->no_strong)
         t->weak_only = 1;
     if (c->no_interpolation)
@@ -474,6 +489,8 @@ static bool add_sources(const struct train_cmd *c, const struct common *common, 
         ok = load_source(c, c->sources.item[i], common, &source, progress, e);
         if (ok && c->no_footprint)
             source.layout.use_footprint = false;
+        if (ok && c->no_match)
+            source.layout.use_match = false;
         ok = ok && train_add_source(set, &source, e);
         memcpy(digests + (size_t)i * 64, source.digest, 64);
         imageset_free(&source);
@@ -557,6 +574,8 @@ bool train_command_run(void *options_, const struct common *common, const struct
     }
     if (ok && c->no_footprint)
         set.layout.use_footprint = false;
+    if (ok && c->no_match)
+        set.layout.use_match = false;
     memcpy(facts.pair, meta.pair, (size_t)meta.n * sizeof *meta.pair);
     facts.n = meta.n;
     ok = ok && add_sources(c, common, &set, &facts, progress, e);

@@ -506,6 +506,7 @@ bool event_load_imageset(struct event *ev, int cut, size_t max_items, uint64_t s
         free(row);
         return false;
     }
+    set->layout.use_match = true;
     set->n_classes = cut ? 2 : 4;
     for (int k = 0; k < set->n_classes; k++)
         snprintf(set->class_name[k], sizeof set->class_name[k], "%s",

@@ -71,7 +71,7 @@ void event_close(struct event *ev); /* accepts NULL */
 /* Reads chips of the given pages into px [n,size,size,stored channels]. Not thread-safe on one handle. */
 bool event_read_chips(struct event *ev, const int64_t *pages, size_t n, uint8_t *px, struct err *e);
 
-/* Loads all chips that training may use as an imageset: id = fid, label from the level at `cut` (binary:
+/* Loads all chips that training may use as an imageset, likeness channel on: id = fid, label from the level at `cut` (binary:
  * level >= cut; cut 0: the four grades), block and split from the index. At most max_items (0: no limit) of
  * the unlabelled ones, drawn by seed. */
 bool event_load_imageset(struct event *ev, int cut, size_t max_items, uint64_t seed, struct imageset *set,

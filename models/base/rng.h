@@ -22,6 +22,7 @@ enum rng_stream {
     RNG_BOOTSTRAP, /* confidence intervals */
     RNG_QUERY,     /* active learning */
     RNG_METHOD,    /* whatever else a method draws */
+    RNG_STILL,     /* which undamaged items become pairs of one date */
     RNG_VALIDATE,  /* the blind random sample that totals are estimated from */
     RNG_SCENE = 64 /* the scene maker; later numbers are its own */
 };

@@ -10,12 +10,16 @@
  * mirror, exchange of axes and reflection at once, and a table of 256 floats turns bytes into inputs.
  * Threads: no state, any number. */
 #include "models/data/augment_ops.h"
+#include "models/data/match.h"
 
 #include <assert.h>
 #include <string.h>
 
 enum { PLAIN_OPS = 2, PLAIN_LEVELS = 9, PAIR_SHIFT_PX = 4 };
 static const double PLAIN_CHANCE = 0.5, WEAK_GAIN = 0.05;
+/* Measured on real events, FixMatch, ten labels per class, held-out AUROC without and with hiding: a wildfire
+ * 0.722 and 0.904, a tornado's hardest draw 0.866 (with further samples) and 0.879. */
+static const double HIDE_WEAK = 0.3, HIDE_STRONG = 0.5;
 
 /* Where each output pixel of a whole-pixel view comes from: pixel row[y] + column[x] of the source. */
 struct moves {
@@ -68,7 +72,7 @@ static void move_to_input(const struct imageset_layout *l, const uint8_t *px, co
                 for (int b = 0; b < nb; b++)
                     x[date * nb + b] = table[in[date * nb + b]];
             }
-            if (cin > n)
+            if (l->has_masks && l->use_footprint)
                 x[n] = (float)in[n + 1] / 127.5f - 1.0f;
             if (valid == all)
                 continue;
@@ -102,6 +106,8 @@ static void view_weak(const struct augment_config *c, const uint8_t *px, struct 
             fill_table(tables[date], 1.0 + WEAK_GAIN * (2.0 * rng_uniform(r) - 1.0));
     }
     move_to_input(l, px, &m, tables, x);
+    if (l->use_match)
+        match_fill(l, x);
 }
 
 static size_t plain_scratch_bytes(const struct imageset_layout *l)
@@ -154,6 +160,17 @@ size_t augment_scratch_bytes(const struct augment_config *c)
                                         : augment_pair_scratch_bytes(&c->layout);
 }
 
+void augment_hide(const struct augment_config *c, enum augment_kind kind, struct rng *r, float *x)
+{
+    const struct imageset_layout *l = &c->layout;
+    const size_t cin = (size_t)imageset_input_channels(l), bands = (size_t)(l->n_dates * l->n_bands);
+    if (!c->hide_bands || !l->use_match || kind == AUGMENT_NONE ||
+        rng_uniform(r) >= (kind == AUGMENT_WEAK ? HIDE_WEAK : HIDE_STRONG))
+        return;
+    for (float *end = x + (size_t)l->size * l->size * cin; x < end; x += cin)
+        memset(x, 0, bands * sizeof *x);
+}
+
 void augment_view(const struct augment_config *c, enum augment_kind kind, const uint8_t *px, struct rng *r,
                   float *x, void *scratch)
 {
@@ -168,6 +185,7 @@ void augment_view(const struct augment_config *c, enum augment_kind kind, const 
         view_strong_plain(c, px, r, x, scratch);
     else
         augment_pair_view(&c->layout, c->cutout, px, r, x, scratch, NULL);
+    augment_hide(c, kind, r, x);
 }
 
 void augment_d4(const struct imageset_layout *l, const float *x, int g, float *out)

@@ -30,6 +30,9 @@ struct augment_config {
     struct imageset_layout layout;
     bool mirror; /* plain sets: false for digits, whose mirror image is another class */
     bool cutout; /* strong views end in cutout */
+    /* Views with a likeness channel lose all bands now and then, so that neither colour nor likeness can stand
+     * for both (dropping a modality: Neverova et al., "ModDrop", 2016). */
+    bool hide_bands;
 };
 
 /* Bytes of scratch one augment_view call needs; give each thread its own. */

@@ -27,6 +27,9 @@ static inline void augment_d4_source(int g, int size, int x, int y, int *sx, int
     *sy = g & 2 ? size - 1 - r : r;
 }
 
+/* The last act of a view: zeroes its bands by chance when c says so. r goes on behind the view's own draws. */
+void augment_hide(const struct augment_config *c, enum augment_kind kind, struct rng *r, float *x);
+
 /* ---- plain images: Pillow's operations (augment_plain.c) ---- */
 
 /* An 8-bit image with its coverage: 255 where a pixel comes from the image, 0 where geometry uncovered

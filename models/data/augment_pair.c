@@ -17,6 +17,7 @@
  * (u8/255) until they are written as 2 v - 1; positions in pixels from the centre. Threads: none inside, any
  * number outside. */
 #include "models/data/augment_ops.h"
+#include "models/data/match.h"
 
 #include <assert.h>
 #include <math.h>
@@ -650,9 +651,11 @@ static void render(const struct imageset_layout *l, const uint8_t *px, const str
         fill_box(&p, d->box);
         write_date(&p, cin, x + date * l->n_bands);
     }
-    if (cin > l->n_dates * l->n_bands)
+    if (l->has_masks && l->use_footprint)
         for (int n = 0; n < p.n_px; n++)
-            x[(size_t)n * cin + cin - 1] = s->fp[n] ? 1.0f : -1.0f;
+            x[(size_t)n * cin + l->n_dates * l->n_bands] = s->fp[n] ? 1.0f : -1.0f;
+    if (l->use_match)
+        match_fill(l, x);
 }
 
 void augment_pair_render(const struct imageset_layout *l, const uint8_t *px, const struct augment_pair *d,

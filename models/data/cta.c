@@ -364,6 +364,8 @@ static void view_pair(const struct cta *c, bool probe, const uint8_t *px, struct
             break;
     }
     augment_pair_finish(l, !probe && c->augment.cutout, px, &d, r, x, scratch);
+    if (!probe)
+        augment_hide(&c->augment, AUGMENT_STRONG, r, x);
 }
 
 /* ---- */

@@ -12,6 +12,7 @@
 #include "models/data/imageset.h"
 #include "models/base/mem.h"
 #include "models/base/rng.h"
+#include "models/data/match.h"
 
 #include <assert.h>
 #include <math.h>
@@ -25,7 +26,7 @@ int imageset_stored_channels(const struct imageset_layout *l)
 
 int imageset_input_channels(const struct imageset_layout *l)
 {
-    return l->n_dates * l->n_bands + (l->has_masks && l->use_footprint ? 1 : 0);
+    return l->n_dates * l->n_bands + (l->has_masks && l->use_footprint ? 1 : 0) + (l->use_match ? 1 : 0);
 }
 
 static bool layout_check(const struct imageset_layout *l, struct err *e)
@@ -250,7 +251,8 @@ end:
 }
 
 /* A table of 256 entries beats arithmetic here: three instructions a sample on any CPU. */
-void imageset_to_input(const struct imageset_layout *l, const uint8_t *px, float *x)
+/* All channels but the likeness. */
+static void samples_to_input(const struct imageset_layout *l, const uint8_t *px, float *x)
 {
     const int n_px = l->size * l->size, n = l->n_dates * l->n_bands;
     const int stored = imageset_stored_channels(l), cin = imageset_input_channels(l);
@@ -258,7 +260,7 @@ void imageset_to_input(const struct imageset_layout *l, const uint8_t *px, float
     float table[256];
     for (int v = 0; v < 256; v++)
         table[v] = (float)v / 127.5f - 1.0f;
-    if (!l->has_masks) {
+    if (!l->has_masks && cin == n) {
         for (size_t i = 0; i < (size_t)n_px * n; i++)
             x[i] = table[px[i]];
         return;
@@ -266,6 +268,8 @@ void imageset_to_input(const struct imageset_layout *l, const uint8_t *px, float
     for (int p = 0; p < n_px; p++, px += stored, x += cin) {
         for (int c = 0; c < n; c++)
             x[c] = table[px[c]];
+        if (!l->has_masks)
+            continue;
         if (l->use_footprint)
             x[n] = table[px[n + 1]];
         if ((px[n] & all) == all)
@@ -274,4 +278,11 @@ void imageset_to_input(const struct imageset_layout *l, const uint8_t *px, float
             for (int b = 0; b < l->n_bands && !(px[n] >> d & 1); b++)
                 x[d * l->n_bands + b] = 0.0f;
     }
+}
+
+void imageset_to_input(const struct imageset_layout *l, const uint8_t *px, float *x)
+{
+    samples_to_input(l, px, x);
+    if (l->use_match)
+        match_fill(l, x);
 }

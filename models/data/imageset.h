@@ -8,6 +8,7 @@
  *   then, when has_masks: one validity byte (bit d set = date d has data here) and one footprint byte (255
  * inside the building, 0 outside). The network sees float x = u8/127.5 - 1 per band sample, 0 where that date
  * has no data, and, when use_footprint, one more channel +1 inside the footprint, -1 outside.
+ * With use_match the last channel says how alike both dates are around each pixel (match.h).
  * imageset_input_channels() counts what the network sees. */
 #ifndef AM_IMAGESET_H
 #define AM_IMAGESET_H
@@ -30,6 +31,7 @@ struct imageset_layout {
     int n_dates, n_bands; /* 1 and 3 for CIFAR; 2 and 3 for RGB pairs */
     bool has_masks;       /* validity and footprint bytes follow the bands */
     bool use_footprint;   /* the network gets the footprint as a channel */
+    bool use_match;       /* two dates: the network gets their likeness as its last channel */
 };
 
 struct imageset {

@@ -517,9 +517,10 @@ bool active_predict(const struct model *m, const struct imageset *set, const uin
     const int n_views = augmented ? ACTIVE_VIEWS : 1;
     const size_t k = (size_t)model_net(m)->n_classes, d = (size_t)net_embedding_size(model_net(m));
     const size_t row = (size_t)l->size * (size_t)l->size * (size_t)imageset_input_channels(l);
-    /* the model says whether it sees the outline; the set only stores it */
+    /* the model says whether it sees the outline and the likeness of the dates */
     struct imageset seen = *set;
     seen.layout.use_footprint = l->use_footprint;
+    seen.layout.use_match = l->use_match;
     assert(imageset_input_channels(&seen.layout) == imageset_input_channels(l) &&
            seen.layout.size == l->size);
     struct predictor *p = predictor_create(m, BATCH, 1, e);

@@ -128,7 +128,11 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
     size_t side = (size_t)set->layout.size;
     b->set = set;
     b->seed = c->seed;
-    b->augment = (struct augment_config){.layout = set->layout, .mirror = c->mirror, .cutout = c->cutout};
+    b->augment = (struct augment_config){
+        .layout = set->layout, .mirror = c->mirror, .cutout = c->cutout, .hide_bands = c->hide_bands};
+    b->unlabeled = pools->unlabeled;
+    b->n_unlabeled = pools->n_unlabeled;
+    b->still_share = set->layout.use_match && pools->n_unlabeled > 0 ? c->still_share : 0;
     b->image_bytes = side * side * (size_t)imageset_stored_channels(&set->layout);
     b->row_floats = side * side * (size_t)imageset_input_channels(&set->layout);
     if (!plan_streams(b, c, method, e))
@@ -153,13 +157,14 @@ bool batches_create(struct batches *b, const struct imageset *set, const struct 
         if (!b->item[s] || !add_orders(b, s, pool, n, is_labeled && c->balance, e))
             goto fail;
     }
-    if (c->cta && !open_cta(b, e))
+    b->still = mem_array((size_t)b->items[0], sizeof *b->still, "a batch", e);
+    if (!b->still || (c->cta && !open_cta(b, e)))
         goto fail;
     b->n_threads = omp_get_max_threads();
     size_t scratch = augment_scratch_bytes(&b->augment);
     if (b->cta && cta_scratch_bytes(&b->augment) > scratch)
         scratch = cta_scratch_bytes(&b->augment);
-    b->scratch_bytes = (scratch + 127) & ~(size_t)63;
+    b->scratch_bytes = (scratch + 127 + (b->still_share > 0 ? b->image_bytes : 0)) & ~(size_t)63;
     b->x = mem_array((size_t)b->n_all_rows, b->row_floats * sizeof *b->x, "the views of a batch", e);
     b->scratch = b->x ? mem_array((size_t)b->n_threads, b->scratch_bytes, "the augmentation", e) : NULL;
     if (!b->scratch)
@@ -181,11 +186,26 @@ void batches_free(struct batches *b)
         free(b->orders[o].perm);
     }
     free(b->orders);
+    free(b->still);
     free(b->x);
     free(b->scratch);
     free(b->cta);
     free(b->policy);
     memset(b, 0, sizeof *b);
+}
+
+/* By chance another image takes the place of an undamaged item of stream 0. */
+static void draw_still(struct batches *b, int i, uint64_t position)
+{
+    struct rng r;
+    b->still[i] = 0;
+    if (b->still_share <= 0 || b->label[0][i] != 0)
+        return;
+    rng_init(&r, b->seed, RNG_STILL, position);
+    if (rng_uniform(&r) >= b->still_share)
+        return;
+    b->item[0][i] = b->unlabeled[rng_below(&r, (uint32_t)b->n_unlabeled)];
+    b->still[i] = (uint8_t)(1 + rng_below(&r, 2));
 }
 
 static void draw(struct batches *b, int s, int64_t step)
@@ -198,6 +218,21 @@ static void draw(struct batches *b, int s, int64_t step)
         b->item[s][i] = item;
         b->label[s][i] =
             b->streams[s].pool != METHOD_UNLABELED ? b->set->label[item] : (int16_t)IMAGESET_NO_LABEL;
+        if (s == 0)
+            draw_still(b, i, position);
+    }
+}
+
+/* The pair with one of its dates in both places. */
+static void copy_still(const struct imageset_layout *l, const uint8_t *px, int date, uint8_t *out)
+{
+    const int nb = l->n_bands, stored = imageset_stored_channels(l);
+    const size_t bytes = (size_t)l->size * (size_t)l->size * (size_t)stored;
+    memcpy(out, px, bytes);
+    for (uint8_t *end = out + bytes; out < end; out += stored) {
+        memcpy(out + (1 - date) * nb, out + date * nb, (size_t)nb);
+        if (l->has_masks)
+            out[2 * nb] = out[2 * nb] >> date & 1 ? 3 : 0;
     }
 }
 
@@ -211,6 +246,12 @@ static void make_row(struct batches *b, int64_t step, int row, void *scratch)
     const uint8_t *px = b->set->px + b->item[s][i] * b->image_bytes;
     float *x = b->x + (size_t)row * b->row_floats;
     bool is_probe = s >= b->n_streams;
+    if (s == 0 && b->still[i]) {
+        uint8_t *copy = (uint8_t *)scratch + b->scratch_bytes - b->image_bytes;
+        copy_still(&b->set->layout, px, b->still[i] - 1, copy);
+        px = copy;
+        kind = AUGMENT_STRONG; /* the dates of a real pair are never the same to the bit */
+    }
     struct rng r;
     rng_init(&r, b->seed, is_probe || kind == AUGMENT_STRONG ? RNG_STRONG : RNG_WEAK,
              (uint64_t)step * (uint64_t)b->n_all_rows + (uint64_t)row);

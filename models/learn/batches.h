@@ -16,6 +16,11 @@
  * probes of labelled items, of the source and as many of the target where the method keeps both apart; rows
  * n_rows..n_all_rows-1, policies beside them. Rates are only read here.
  *
+ * Still pairs (config.still_share, sets of pairs with a likeness channel). An undamaged item (class 0) drawn for
+ * stream 0 is replaced, with that probability, by a pair known to be undamaged because both its dates are one
+ * image: pre or post of any item of the unlabelled pool, under a strong view. Rubble that was rubble before is
+ * no damage of this event, so appearance alone cannot be learnt for damage. No label is used for it.
+ *
  * Memory: everything is allocated by batches_create(); batches_make() allocates nothing. Threads: one user at
  * a time; OpenMP inside. */
 #ifndef AM_BATCHES_H
@@ -37,6 +42,7 @@ struct batches {
     float *x;                            /* [n_all_rows, row_floats] */
     int16_t *label[BATCHES_MAX_STREAMS]; /* [items] */
     uint32_t *item[BATCHES_MAX_STREAMS]; /* [items], index in the set */
+    uint8_t *still;                      /* [items of stream 0]: 0, or 1 + the date that stands for both */
 
     struct cta *cta;           /* NULL without */
     struct cta_policy *policy; /* [n_all_rows - n_rows] of the probes */
@@ -46,6 +52,9 @@ struct batches {
     struct augment_config augment;
     struct method_stream streams[BATCHES_MAX_STREAMS];
     uint64_t seed;
+    const uint32_t *unlabeled; /* [n_unlabeled] */
+    size_t n_unlabeled;
+    double still_share;
     struct batches_order *orders; /* of all streams */
     int first_order[BATCHES_MAX_STREAMS], n_orders[BATCHES_MAX_STREAMS];
     int n_all_orders;

@@ -60,7 +60,8 @@ struct train_config {
     /* The unlabelled pool also holds the images (never the labels) of test and buffer items. Figures on the
      * test items are then transductive, and the model says so. */
     bool transductive;
-    bool mirror, cutout; /* see augment.h */
+    bool mirror, cutout, hide_bands; /* see augment.h */
+    double still_share;              /* of undamaged draws that become pairs of one date (batches.h) */
     struct optim_config optim;
     double checkpoint_every_s; /* wall-clock between resumable checkpoints */
     double calibrate_share;    /* share of labelled training items held out for temperature scaling when there

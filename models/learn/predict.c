@@ -84,7 +84,7 @@ static bool read_sizes(struct model *m, const struct checkpoint *c, struct err *
     struct net_config *n = &m->net;
     struct imageset_layout *l = &m->layout;
     double eps;
-    int has_masks, use_footprint;
+    int has_masks, use_footprint, use_match;
     if (!whole(c, m->path, "net.size", 1, 1024, &n->size, e) ||
         !whole(c, m->path, "net.c_in", 1, 64, &n->c_in, e) ||
         !whole(c, m->path, "net.n_classes", 2, METHOD_MAX_CLASSES, &n->n_classes, e) ||
@@ -95,15 +95,20 @@ static bool read_sizes(struct model *m, const struct checkpoint *c, struct err *
         !whole(c, m->path, "layout.n_dates", 1, 2, &l->n_dates, e) ||
         !whole(c, m->path, "layout.n_bands", 1, 30, &l->n_bands, e) ||
         !whole(c, m->path, "layout.has_masks", 0, 1, &has_masks, e) ||
-        !whole(c, m->path, "layout.use_footprint", 0, 1, &use_footprint, e))
+        !whole(c, m->path, "layout.use_footprint", 0, 1, &use_footprint, e) ||
+        !whole(c, m->path, "layout.use_match", 0, 1, &use_match, e))
         return false;
     n->bn_eps = (float)eps;
     n->bn_momentum = 0.999f;
     l->size = n->size;
     l->has_masks = has_masks;
     l->use_footprint = use_footprint;
+    l->use_match = use_match;
     if (use_footprint && !has_masks)
         return err_set(e, ERR_MODEL, "%s: wants footprints but no masks, which cannot be; train it anew",
+                       m->path);
+    if (use_match && l->n_dates != 2)
+        return err_set(e, ERR_MODEL, "%s: compares dates but has one, which cannot be; train it anew",
                        m->path);
     if (imageset_input_channels(l) != n->c_in)
         return err_set(e, ERR_MODEL, "%s: its network takes %d channels, its images have %d; train it anew",

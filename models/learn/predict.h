@@ -6,7 +6,7 @@
  *
  * Metadata keys of a model file (all strings): aftermap.format "1", aftermap.sha256, aftermap.version,
  * net.preset, net.size, net.c_in, net.n_classes, net.scales, net.filters, net.repeats, net.bn_eps,
- * layout.n_dates, layout.n_bands, layout.has_masks, layout.use_footprint, classes ("none,minor,...", the
+ * layout.n_dates, layout.n_bands, layout.has_masks, layout.use_footprint, layout.use_match, classes ("none,minor,...", the
  * first 64), cut ("2", "0" = all grades, absent for plain sets), gsd_m, size_m, scaling (JSON), train.config
  * (JSON of struct train_config), train.data (digest of ids, labels and splits), train.step, train.steps,
  * train.budget_s, train.loss, seed, source, source.digest, kernels, temperature, calibrated ("0" or "1"),

@@ -16,7 +16,7 @@ static bool same_layout(const struct imageset *set, const struct imageset *sourc
 {
     const struct imageset_layout *a = &set->layout, *b = &source->layout;
     if (a->size == b->size && a->n_dates == b->n_dates && a->n_bands == b->n_bands &&
-        a->has_masks == b->has_masks && a->use_footprint == b->use_footprint)
+        a->has_masks == b->has_masks && a->use_footprint == b->use_footprint && a->use_match == b->use_match)
         return true;
     return err_set(
         e, ERR_INPUT,

@@ -145,6 +145,7 @@ static void meta_fill(struct meta *m, const struct trainer *t, const char *class
     meta_number(m, "layout.n_bands", l->n_bands);
     meta_number(m, "layout.has_masks", l->has_masks);
     meta_number(m, "layout.use_footprint", l->use_footprint);
+    meta_number(m, "layout.use_match", l->use_match);
     meta_add(m, "classes", classes);
     meta_add(m, "train.config", t->config_text);
     meta_add(m, "train.data", t->pools.digest);

@@ -85,6 +85,8 @@ bool train_defaults(struct train_config *c, const char *method, bool plain_image
         .balance = !plain_images, /* damage is rare or is nearly all there is; batches of 16 must hold both */
         .mirror = true,
         .cutout = true,
+        .hide_bands = !plain_images,
+        .still_share = plain_images ? 0 : 0.5,
         .optim = {.kind = OPTIM_SGD,
                   .decay = OPTIM_DECAY_L2,
                   .schedule = OPTIM_COS_7_16,
@@ -186,6 +188,8 @@ char *trainer_config_text(const struct train_config *c, struct err *e)
     cJSON_AddBoolToObject(j, "balance", c->balance);
     cJSON_AddBoolToObject(j, "mirror", c->mirror);
     cJSON_AddBoolToObject(j, "cutout", c->cutout);
+    cJSON_AddBoolToObject(j, "hide_bands", c->hide_bands);
+    cJSON_AddNumberToObject(j, "still_share", c->still_share);
     if (c->transductive)
         cJSON_AddTrueToObject(j, "transductive");
     cJSON_AddNumberToObject(j, "calibrate_share", c->calibrate_share);

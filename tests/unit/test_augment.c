@@ -62,11 +62,16 @@ static struct augment_pair neutral(void)
 /* ---- views of every layout: bounds and keys ---- */
 
 static const struct augment_config configs[] = {
-    {{32, 1, 3, false, false}, true, true}, {{28, 1, 1, false, false}, false, true},
-    {{64, 2, 3, true, true}, true, true},   {{64, 2, 3, true, false}, true, true},
-    {{32, 2, 4, true, true}, true, true},   {{16, 2, 8, true, true}, true, true},
-    {{12, 1, 3, true, true}, true, true},   {{4, 2, 1, true, true}, true, true},
-    {{8, 2, 3, false, false}, true, false}, {{8, 1, 5, false, false}, true, true},
+    {{32, 1, 3, false, false, false}, true, true, false},
+    {{28, 1, 1, false, false, false}, false, true, false},
+    {{64, 2, 3, true, true, false}, true, true, false},
+    {{64, 2, 3, true, false, false}, true, true, false},
+    {{32, 2, 4, true, true, false}, true, true, false},
+    {{16, 2, 8, true, true, false}, true, true, false},
+    {{12, 1, 3, true, true, false}, true, true, false},
+    {{4, 2, 1, true, true, false}, true, true, false},
+    {{8, 2, 3, false, false, false}, true, false, false},
+    {{8, 1, 5, false, false, false}, true, true, false},
 };
 enum { N_CONFIGS = sizeof configs / sizeof *configs, CANARY = 64 };
 
@@ -179,7 +184,7 @@ static void test_weak_constant(void **state)
  * turn up. */
 static void test_weak_plain_is_crop(void **state)
 {
-    const struct augment_config c = {{8, 1, 1, false, false}, true, true};
+    const struct augment_config c = {{8, 1, 1, false, false, false}, true, true, false};
     uint8_t px[64];
     float x[64];
     int hits[2][3][3] = {{{0}}}, n_hits = 0;
@@ -213,7 +218,7 @@ static void test_weak_plain_is_crop(void **state)
 
 static void test_digits_are_not_mirrored(void **state)
 {
-    const struct augment_config c = {{8, 1, 1, false, false}, false, true};
+    const struct augment_config c = {{8, 1, 1, false, false, false}, false, true, false};
     uint8_t px[64];
     float x[64];
     (void)state;
@@ -248,7 +253,7 @@ static void paint(uint8_t *px, const struct imageset_layout *l, int x, int y, in
 /* A weak pair view: the mark lies at one place on both dates, and the footprint mask moves with it. */
 static void test_weak_pair_keeps_dates_together(void **state)
 {
-    const struct augment_config c = {pair64, true, true};
+    const struct augment_config c = {pair64, true, true, false};
     const int n_px = 64 * 64, stored = 8;
     uint8_t *px = make_pair(&pair64, 60);
     float *x = need((size_t)n_px * 7, sizeof *x);
@@ -323,7 +328,7 @@ static void test_symmetries_agree(void **state)
 
 static void test_d4_is_a_group(void **state)
 {
-    const struct imageset_layout l = {8, 1, 1, false, false};
+    const struct imageset_layout l = {8, 1, 1, false, false, false};
     float x[64], view[8][64], both[64];
     (void)state;
     for (int i = 0; i < 64; i++)
@@ -647,7 +652,7 @@ static void test_draws(void **state)
 /* The share of pixels a plain strong view sets to 0 through cutout: half the side, cut off at the border. */
 static void test_plain_cutout_share(void **state)
 {
-    const struct augment_config c = {{32, 1, 3, false, false}, true, true};
+    const struct augment_config c = {{32, 1, 3, false, false, false}, true, true, false};
     uint8_t *px = make_pair(&c.layout, 200);
     float *x = need(32 * 32 * 3, sizeof *x);
     void *scratch = need(augment_scratch_bytes(&c), 1);
@@ -676,7 +681,7 @@ static void test_plain_cutout_share(void **state)
  * pass. */
 static void test_speed(void **state)
 {
-    const struct augment_config c = {pair64, true, true};
+    const struct augment_config c = {pair64, true, true, false};
     uint8_t *px = make_pair(&pair64, 77);
     float *x = need(64 * 64 * 7, sizeof *x);
     void *scratch = need(augment_scratch_bytes(&c), 1);

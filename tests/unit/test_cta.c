@@ -33,8 +33,8 @@ static void *need(size_t n, size_t size)
     return p;
 }
 
-static const struct augment_config plain32 = {{32, 1, 3, false, false}, true, true};
-static const struct augment_config pair64 = {{64, 2, 3, true, true}, true, true};
+static const struct augment_config plain32 = {{32, 1, 3, false, false, false}, true, true, false};
+static const struct augment_config pair64 = {{64, 2, 3, true, true, false}, true, true, false};
 
 static int find_op(const struct cta *c, const char *name)
 {
@@ -356,9 +356,9 @@ static uint8_t *random_image(const struct imageset_layout *l, uint64_t key)
 }
 
 static const struct augment_config configs[] = {
-    {{32, 1, 3, false, false}, true, true}, {{28, 1, 1, false, false}, false, true},
-    {{64, 2, 3, true, true}, true, true},   {{32, 2, 4, true, false}, true, false},
-    {{12, 1, 3, true, true}, true, true},   {{8, 2, 3, false, false}, true, true},
+    {{32, 1, 3, false, false, false}, true, true, false}, {{28, 1, 1, false, false, false}, false, true, false},
+    {{64, 2, 3, true, true, false}, true, true, false},   {{32, 2, 4, true, false, false}, true, false, false},
+    {{12, 1, 3, true, true, false}, true, true, false},   {{8, 2, 3, false, false, false}, true, true, false},
 };
 
 static void test_bounds_and_keys(void **state)

@@ -300,7 +300,7 @@ static void test_cifar(void **state)
 
 static void make_labels(struct imageset *set, const int *per_class, int n_classes, int unlabelled)
 {
-    const struct imageset_layout l = {4, 1, 1, false, false};
+    const struct imageset_layout l = {4, 1, 1, false, false, false};
     struct err e;
     size_t n = (size_t)unlabelled, at = 0;
     for (int c = 0; c < n_classes; c++)
@@ -480,7 +480,7 @@ static void test_to_input(void **state)
     for (int masks = 0; masks <= 2; masks++)
         for (int dates = 1; dates <= 2; dates++)
             for (int bands = 1; bands <= IMAGESET_MAX_BANDS; bands++) {
-                const struct imageset_layout l = {8, dates, bands, masks > 0, masks == 2};
+                const struct imageset_layout l = {8, dates, bands, masks > 0, masks == 2, false};
                 const int stored = dates * bands + (masks ? 2 : 0), cin = dates * bands + (masks == 2);
                 uint8_t px[64 * 18];
                 float x[64 * 17 + 1];
@@ -510,14 +510,15 @@ static void test_alloc_refuses(void **state)
     struct imageset set;
     struct err e = {0};
     (void)state;
-    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){6, 1, 3, false, false}, &e));
-    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){8, 3, 3, false, false}, &e));
-    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){8, 1, 99, false, false}, &e));
+    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){6, 1, 3, false, false, false}, &e));
+    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){8, 3, 3, false, false, false}, &e));
+    assert_false(imageset_alloc(&set, 1, &(struct imageset_layout){8, 1, 99, false, false, false}, &e));
     assert_int_equal(e.code, ERR_INPUT);
-    assert_false(imageset_alloc(&set, SIZE_MAX / 64, &(struct imageset_layout){8, 1, 3, false, false}, &e));
+    assert_false(
+        imageset_alloc(&set, SIZE_MAX / 64, &(struct imageset_layout){8, 1, 3, false, false, false}, &e));
     assert_int_equal(e.code, ERR_RESOURCE);
     assert_null(set.px);
-    assert_true(imageset_alloc(&set, 0, &(struct imageset_layout){8, 1, 3, false, false}, &e));
+    assert_true(imageset_alloc(&set, 0, &(struct imageset_layout){8, 1, 3, false, false, false}, &e));
     imageset_free(&set);
 }
 

@@ -574,10 +574,84 @@ static void test_batches(void **state)
     imageset_free(&set);
 }
 
+/* Still pairs: half of the undamaged draws, never a damaged one, show one date of any item in both places. */
+static void test_still_pairs(void **state)
+{
+    (void)state;
+    enum { N = 24, PIXELS = SIDE * SIDE, STORED = 8 };
+    const struct imageset_layout l = {.size = SIDE,
+                                      .n_dates = 2,
+                                      .n_bands = 3,
+                                      .has_masks = true,
+                                      .use_footprint = true,
+                                      .use_match = true};
+    struct imageset set = {0};
+    struct batches b;
+    struct err e;
+    uint32_t labeled[4] = {0, 1, 2, 3}, unlabeled[N];
+    int n_still = 0, n_undamaged = 0, n_date[3] = {0}, others = 0;
+    assert_true(imageset_alloc(&set, N, &l, &e));
+    set.n_classes = 2;
+    for (uint32_t i = 0; i < N; i++) {
+        unlabeled[i] = i;
+        set.label[i] = i % 2;
+        for (int p = 0; p < PIXELS; p++) {
+            uint8_t *q = set.px + ((size_t)i * PIXELS + (size_t)p) * STORED;
+            for (int c = 0; c < 6; c++)
+                q[c] = (uint8_t)(i + 100u * (c >= 3) + (uint32_t)p % 7u);
+            q[6] = p == 5 ? 1 : p == 6 ? 2 : 3;
+            q[7] = 255;
+        }
+    }
+    struct train_config c = quick_config("supervised");
+    c.balance = true;
+    c.batch = 8;
+    c.still_share = 0.5;
+    const struct batches_pools pools = {
+        .labeled = labeled, .unlabeled = unlabeled, .n_labeled = 4, .n_unlabeled = N};
+    assert_true(batches_create(&b, &set, &c, method_find("supervised", &e), &pools, &e));
+    float *x = malloc(b.row_floats * sizeof *x);
+    void *scratch = malloc(augment_scratch_bytes(&b.augment));
+    uint8_t px[PIXELS * STORED];
+    for (int64_t step = 0; step < 100; step++) {
+        batches_make(&b, step);
+        for (int i = 0; i < b.items[0]; i++) {
+            n_undamaged += b.label[0][i] == 0;
+            if (!b.still[i])
+                continue;
+            assert_int_equal(b.label[0][i], 0);
+            n_still++;
+            n_date[b.still[i]]++;
+            others += b.item[0][i] >= 4;
+            const int date = b.still[i] - 1;
+            memcpy(px, set.px + (size_t)b.item[0][i] * sizeof px, sizeof px);
+            for (int p = 0; p < PIXELS; p++) {
+                for (int k = 0; k < 6; k++)
+                    px[p * STORED + k] =
+                        set.px[(size_t)b.item[0][i] * sizeof px + (size_t)(p * STORED + 3 * date + k % 3)];
+                px[p * STORED + 6] = p == 5 + !date ? 0 : 3;
+            }
+            struct rng r;
+            rng_init(&r, c.seed, RNG_STRONG, (uint64_t)(step * b.n_all_rows + i));
+            augment_view(&b.augment, AUGMENT_STRONG, px, &r, x, scratch);
+            assert_memory_equal(x, b.x + (size_t)i * b.row_floats, b.row_floats * sizeof *x);
+        }
+    }
+    assert_int_equal(n_undamaged, 400);
+    assert_in_range(n_still, 160, 240);
+    assert_in_range(n_date[1], n_still / 3, n_still * 2 / 3);
+    assert_in_range(others, n_still * 2 / 3, n_still); /* 20 of 24 items have no label of this run */
+    free(x);
+    free(scratch);
+    batches_free(&b);
+    imageset_free(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_still_pairs),
         cmocka_unit_test(test_overfits),
         cmocka_unit_test(test_fixmatch_beats_supervised),
         cmocka_unit_test(test_transductive),
