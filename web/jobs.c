@@ -766,7 +766,7 @@ uint64_t jobs_wait(struct jobs *j, uint64_t after, int timeout_ms)
     while (!j->is_stopping && jobs_seq(j) <= after)
         if (pthread_cond_timedwait(&j->change, &j->lock, &until) == ETIMEDOUT)
             break;
-    uint64_t seq = jobs_seq(j);
+    uint64_t seq = j->is_stopping ? after : jobs_seq(j);
     if (--j->n_waiting == 0 && j->is_stopping)
         pthread_cond_broadcast(&j->change);
     pthread_mutex_unlock(&j->lock);

@@ -104,7 +104,8 @@ void jobs_forget(struct jobs *j, const char *aid);
 /* ---- changes ---- */
 
 uint64_t jobs_seq(const struct jobs *j); /* of the last change; cheap, no lock */
-/* Waits until there is a change after `after`, the time is over or the jobs stop; returns jobs_seq(). */
+/* Waits until there is a change after `after`, the time is over or the jobs stop; returns jobs_seq(), or
+ * `after` when the jobs stop: there is nothing to look at any more. */
 uint64_t jobs_wait(struct jobs *j, uint64_t after, int timeout_ms);
 
 /* ---- training by itself ---- */
