@@ -189,6 +189,7 @@ export const uploadPart = (id: string, part: Blob, from: number, total: number, 
 /* ---- the work on one assessment ------------------------------------------------------------------------------------ */
 
 export interface NewAssessment {
+  id?: string;
   title: string;
   event?: { type: string; date: string };
   pre: string[];

@@ -124,6 +124,13 @@ function Work({ id, step, all }: { id: string; step: Step; all: Server }) {
   useEffect(() => {
     if (finished) reload(); // a job that ended may have changed what there is
   }, [finished]);
+  const passing = a?.state === "new" || a?.state === "importing";
+  useEffect(() => {
+    // The server tells the end of a job a moment before what the job made can be seen.
+    if (!passing) return;
+    const timer = setInterval(reload, 2000);
+    return () => clearInterval(timer);
+  }, [passing]);
   useEffect(() => {
     const name = a?.id === id ? a.title : t("title");
     document.title = all.data_root ? `${name} – ${stepName(step)} – aftermap` : `${name} – aftermap`;

@@ -2,7 +2,7 @@
 // A new assessment: what happened and when, images before and after, footprints; a sketch shows at once whether they lie on
 // each other. Creating starts the import job and goes on to the view that follows it.
 import { useState } from "preact/hooks";
-import { create, type RasterInfo, type VectorInfo } from "../api.js";
+import { ApiError, create, type NewAssessment as NewAssessmentBody, type RasterInfo, type VectorInfo } from "../api.js";
 import { number, percent, t, word } from "../lib/i18n.js";
 import { started } from "../lib/jobs.js";
 import { go, hrefOf } from "../lib/route.js";
@@ -22,6 +22,18 @@ const area = (b: Box): number => Math.max(0, b[2] - b[0]) * Math.max(0, b[3] - b
 
 function common(a: Box, b: Box): Box {
   return [Math.max(a[0], b[0]), Math.max(a[1], b[1]), Math.min(a[2], b[2]), Math.min(a[3], b[3])];
+}
+
+/** The server names an assessment after its title; where that name is taken, a number goes behind it. */
+async function createNamed(wanted: NewAssessmentBody): ReturnType<typeof create> {
+  const slug = wanted.title.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 32) || "assessment";
+  for (let n = 2; ; n++) {
+    try {
+      return await create(n === 2 ? wanted : { ...wanted, id: `${slug}-${n - 1}` });
+    } catch (e) {
+      if (!(e instanceof ApiError) || e.status !== 409 || n > 20) throw e;
+    }
+  }
 }
 
 /** The extents over each other, told apart by the kind of line and by letters. */
@@ -87,7 +99,7 @@ export function NewAssessment() {
   const coarse = [...pre, ...post].map((r) => infos[r] as RasterInfo | undefined).some((i) => i?.gsd_m && i.gsd_m > 1);
 
   const submit = async (): Promise<void> => {
-    const made = await create({
+    const made = await createNamed({
       title: title.trim(),
       ...(day ? { event: { type: kind, date: day } } : {}),
       pre,
