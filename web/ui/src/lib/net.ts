@@ -31,7 +31,7 @@ export async function call<T>(method: string, path: string, options: { json?: un
   }
   let reply: Response;
   try {
-    reply = await fetch(path, { method, headers, body, signal: options.signal ?? null, cache: "no-cache" });
+    reply = await fetch(path, { method, headers, body, signal: options.signal ?? null, cache: "no-cache", ...(method === "GET" ? {} : { priority: "high" }) });
   } catch (e) {
     if (options.signal?.aborted) throw e;
     online.value = false;

@@ -50,6 +50,17 @@ function startShift(a: Assessment, b: Building): [number, number] {
   return hand ?? [b.shift?.x ?? 0, b.shift?.y ?? 0];
 }
 
+/** Fetches pictures of the next buildings, after everything else; what is not there when one goes on is given up. */
+function ahead(sources: string[]): () => void {
+  const images = sources.map((src) => {
+    const image = new Image();
+    image.fetchPriority = "low";
+    image.src = src;
+    return image;
+  });
+  return () => images.filter((i) => !i.complete).forEach((i) => (i.src = ""));
+}
+
 const moves: Record<string, [number, number]> = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
 const step_m = 0.25;
 
@@ -124,14 +135,15 @@ export function Desk(props: DeskProps) {
   const gsd = images ? { pre: images.pre.gsd_m, post: images.post.gsd_m } : null;
 
   useEffect(() => {
-    if (!b) return;
+    if (!b) return undefined;
     const now = present(a, b);
     seen(a.id, b.bldg_id, b.label?.etag ?? null);
     setShift(startShift(a, b));
     setUnsure(now?.sure === false);
     setNote(now?.note ?? "");
     setAsking(false);
-    if (!lowBandwidth.value) for (const x of items.slice(at + 1, at + 4)) for (const src of addresses(a, x, context)) new Image().src = src;
+    if (!lowBandwidth.value) return ahead(items.slice(at + 1, at + 3).flatMap((x) => addresses(a, x, context)));
+    return undefined;
   }, [b?.bldg_id]);
   useEffect(() => {
     if (items.length - at <= 5) props.more?.();
