@@ -9,7 +9,7 @@
 enum { KEY_MAN = 1 };
 
 struct help_cmd {
-    const char *topic;
+    char topic[64]; /* one word, or two for a member of a group */
     bool man;
 };
 
@@ -21,9 +21,10 @@ static error_t parse_help(int key, char *arg, struct argp_state *state)
     struct help_cmd *c = ((struct invocation *)state->input)->options;
     switch (key) {
     case ARGP_KEY_ARG:
-        if (c->topic)
+        if (c->topic[0] && !(command_find(c->topic) && command_find(c->topic)->subcommands))
             argp_error(state, "one command at a time");
-        c->topic = arg;
+        snprintf(c->topic + strlen(c->topic), sizeof c->topic - strlen(c->topic), "%s%s",
+                 c->topic[0] ? " " : "", arg);
         return 0;
     case KEY_MAN:
         c->man = true;
@@ -71,6 +72,17 @@ static void mdoc_options(const struct argp_option *o)
     puts(".El");
 }
 
+static void mdoc_commands(const struct command *const *c)
+{
+    for (; c && *c; c++) {
+        printf(".Ss aftermap %s\n", (*c)->name);
+        mdoc_text((*c)->doc);
+        if ((*c)->options)
+            mdoc_options((*c)->options);
+        mdoc_commands((*c)->subcommands);
+    }
+}
+
 static void print_man(void)
 {
     puts(".\\\" Made by `aftermap help --man` from the program's option tables.\n.Dd $Mdocdate$\n.Dt "
@@ -84,12 +96,7 @@ static void print_man(void)
          "labels, without a network or a GPU.\nData go to standard output, progress and notes to standard "
          "error.\n"
          ".Sh COMMANDS");
-    for (const struct command *const *c = commands; *c; c++) {
-        printf(".Ss aftermap %s\n", (*c)->name);
-        mdoc_text((*c)->doc);
-        if ((*c)->options)
-            mdoc_options((*c)->options);
-    }
+    mdoc_commands(commands);
     puts(".Ss Options of every command");
     mdoc_options(common_argp.options);
     puts(".Sh ENVIRONMENT\nEvery long option may be given as\n.Ev AFTERMAP_ Ns Ar OPTION\n(capitals, "
@@ -122,7 +129,7 @@ static bool run_help(void *options_, const struct common *common, const struct p
         print_man();
         return flush_stdout(e);
     }
-    if (c->topic) {
+    if (c->topic[0]) {
         const struct command *topic = command_find(c->topic);
         if (!topic)
             return err_set(e, ERR_USAGE, "there is no command '%s'; `aftermap help` lists them", c->topic);
@@ -178,22 +185,55 @@ static void print_option_words(const struct argp_option *o)
             printf(" --%s%s", o->name, o->arg ? "=" : "");
 }
 
+/* The second word of a member's name. */
+static const char *member_name(const struct command *c)
+{
+    return strchr(c->name, ' ') + 1;
+}
+
+static void print_bash_words(const struct command *c)
+{
+    fputs("words='--help", stdout);
+    print_option_words(c->options);
+    print_option_words(common_argp.options);
+    fputs("'", stdout);
+}
+
+static void print_bash_group(const struct command *group)
+{
+    printf("      %s) case ${COMP_WORDS[2]} in\n", group->name);
+    for (const struct command *const *c = group->subcommands; *c; c++) {
+        printf("          %s) ", member_name(*c));
+        print_bash_words(*c);
+        puts(" ;;");
+    }
+    puts("        esac");
+    fputs("        if [ \"$COMP_CWORD\" -eq 2 ]; then names=1; words='--help", stdout);
+    for (const struct command *const *c = group->subcommands; *c; c++)
+        printf(" %s", member_name(*c));
+    puts("'; fi ;;");
+}
+
 static void print_bash(void)
 {
     puts("# bash completion for aftermap, made from its option tables\n_aftermap() {\n  local "
-         "cur=${COMP_WORDS[COMP_CWORD]} words");
+         "cur=${COMP_WORDS[COMP_CWORD]} words names=''");
     puts("  if [ \"$COMP_CWORD\" -eq 1 ]; then");
     fputs("    words='--help --version", stdout);
     for (const struct command *const *c = commands; *c; c++)
         printf(" %s", (*c)->name);
     puts("'\n  else\n    case ${COMP_WORDS[1]} in");
     for (const struct command *const *c = commands; *c; c++) {
-        printf("      %s) words='--help", (*c)->name);
-        print_option_words((*c)->options);
-        print_option_words(common_argp.options);
-        puts("' ;;");
+        if ((*c)->subcommands) {
+            print_bash_group(*c);
+            continue;
+        }
+        printf("      %s) ", (*c)->name);
+        print_bash_words(*c);
+        puts(" ;;");
     }
-    puts("    esac\n  fi\n  if [[ $cur == -* || $COMP_CWORD -eq 1 ]]; then\n    mapfile -t COMPREPLY < "
+    puts("    esac\n  fi\n  if [[ $cur == -* || $COMP_CWORD -eq 1 || -n $names ]]; then\n    mapfile -t "
+         "COMPREPLY < "
          "<(compgen -W \"$words\" -- \"$cur\")\n"
          "    [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace\n  else\n    mapfile -t COMPREPLY < "
          "<(compgen -f -- \"$cur\")\n  fi\n}\n"
@@ -224,6 +264,28 @@ static void print_zsh_options(const struct argp_option *o)
     }
 }
 
+static void print_zsh_arguments(const struct command *c)
+{
+    printf(" _arguments");
+    if (c->options)
+        print_zsh_options(c->options);
+    print_zsh_options(common_argp.options);
+    puts(" \\\n      '*:file:_files' ;;");
+}
+
+static void print_zsh_group(const struct command *group)
+{
+    fputs(" if (( CURRENT == 2 )); then compadd", stdout);
+    for (const struct command *const *c = group->subcommands; *c; c++)
+        printf(" %s", member_name(*c));
+    puts("; return; fi\n      cmd=$words[2]; shift words; (( CURRENT-- ))\n      case $cmd in");
+    for (const struct command *const *c = group->subcommands; *c; c++) {
+        printf("        %s)", member_name(*c));
+        print_zsh_arguments(*c);
+    }
+    puts("      esac ;;");
+}
+
 static void print_zsh(void)
 {
     puts("#compdef aftermap\n# zsh completion for aftermap, made from its option tables\n_aftermap() {\n  "
@@ -237,22 +299,24 @@ static void print_zsh(void)
          "shift words; (( CURRENT-- ))\n"
          "  case $cmd in");
     for (const struct command *const *c = commands; *c; c++) {
-        printf("    %s) _arguments", (*c)->name);
-        if ((*c)->options)
-            print_zsh_options((*c)->options);
-        print_zsh_options(common_argp.options);
-        puts(" \\\n      '*:file:_files' ;;");
+        printf("    %s)", (*c)->name);
+        if ((*c)->subcommands)
+            print_zsh_group(*c);
+        else
+            print_zsh_arguments(*c);
     }
     puts("  esac\n}\n_aftermap \"$@\"");
 }
 
-static void print_fish_options(const struct argp_option *o, const char *command)
+/* group: the first word when `command` is the second, or NULL. */
+static void print_fish_options(const struct argp_option *o, const char *group, const char *command)
 {
     for (; o && (o->name || o->key || o->doc); o++) {
         if (!o->name)
             continue;
-        printf("complete -c aftermap -n '__fish_seen_subcommand_from %s' -l %s%s -d '", command, o->name,
-               o->arg ? " -r" : "");
+        printf("complete -c aftermap -n '%s%s%s__fish_seen_subcommand_from %s' -l %s%s -d '",
+               group ? "__fish_seen_subcommand_from " : "", group ? group : "", group ? "; and " : "",
+               command, o->name, o->arg ? " -r" : "");
         print_quoted(o->doc, false);
         puts("'");
     }
@@ -265,8 +329,15 @@ static void print_fish(void)
         printf("complete -c aftermap -n __fish_use_subcommand -a %s -d '", (*c)->name);
         print_quoted((*c)->summary, false);
         puts("'");
-        print_fish_options((*c)->options, (*c)->name);
-        print_fish_options(common_argp.options, (*c)->name);
+        print_fish_options((*c)->options, NULL, (*c)->name);
+        print_fish_options(common_argp.options, NULL, (*c)->name);
+        for (const struct command *const *sub = (*c)->subcommands; sub && *sub; sub++) {
+            printf("complete -c aftermap -n '__fish_seen_subcommand_from %s' -a %s -d '", (*c)->name,
+                   member_name(*sub));
+            print_quoted((*sub)->summary, false);
+            puts("'");
+            print_fish_options((*sub)->options, (*c)->name, member_name(*sub));
+        }
     }
 }
 

@@ -30,6 +30,8 @@ struct command {
     void (*defaults)(void *options); /* NULL: zeros are right */
     bool (*run)(void *options, const struct common *common, const struct progress *progress, struct err *e);
     bool few_drivers; /* true: only GeoTIFF, GeoPackage, ... are registered */
+    /* Ended by NULL: a group, which does nothing itself; its members are named by two words, "lab pate". */
+    const struct command *const *subcommands;
 };
 
 struct invocation {
@@ -40,7 +42,7 @@ struct invocation {
 /* The table, ended by NULL. */
 extern const struct command *const commands[];
 extern const struct argp common_argp;
-const struct command *command_find(const char *name);
+const struct command *command_find(const char *name); /* of members of groups both words */
 
 /* Fills in->options (of in's command, defaults set) and in->common from words (words[0]: who speaks in a
  * message). On nonsense argp says what was expected and ends the process with 2. */
@@ -50,7 +52,7 @@ bool command_options(const struct command *c, struct invocation *in, struct err 
 
 extern const struct command command_tile, command_train, command_assess, command_evaluate, command_serve,
     command_info, command_help, command_completion, command_label, command_loop, command_experiment,
-    command_sample, command_estimate, command_report, command_align;
+    command_sample, command_estimate, command_report, command_align, command_lab, command_lab_pate;
 
 /* Strict parsing of option values: on nonsense argp_error() says what was expected and exits 2. */
 long long parse_int(struct argp_state *state, const char *option, const char *arg, long long low,

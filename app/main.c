@@ -17,17 +17,33 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct command *const commands[] = {
-    &command_tile,     &command_align,  &command_train,      &command_assess,
-    &command_evaluate, &command_sample, &command_estimate,   &command_report,
-    &command_label,    &command_loop,   &command_experiment, &command_serve,
-    &command_info,     &command_help,   &command_completion, NULL};
+const struct command *const commands[] = {&command_tile,
+                                          &command_align,
+                                          &command_train,
+                                          &command_assess,
+                                          &command_evaluate,
+                                          &command_sample,
+                                          &command_estimate,
+                                          &command_report,
+                                          &command_label,
+                                          &command_loop,
+                                          &command_experiment,
+                                          &command_lab,
+                                          &command_serve,
+                                          &command_info,
+                                          &command_help,
+                                          &command_completion,
+                                          NULL};
 
 const struct command *command_find(const char *name)
 {
-    for (const struct command *const *c = commands; *c; c++)
+    for (const struct command *const *c = commands; *c; c++) {
         if (strcmp((*c)->name, name) == 0)
             return *c;
+        for (const struct command *const *sub = (*c)->subcommands; sub && *sub; sub++)
+            if (strcmp((*sub)->name, name) == 0)
+                return *sub;
+    }
     return NULL;
 }
 
@@ -68,6 +84,13 @@ void command_print_help(const struct command *c)
     char name[64];
     struct argp argp = command_argp(c);
     snprintf(name, sizeof name, "aftermap %s", c->name);
+    if (c->subcommands) {
+        printf("Usage: %s %s\n%s\n\n", name, c->args_doc, c->doc);
+        for (const struct command *const *sub = c->subcommands; *sub; sub++)
+            printf("  %-12s %s\n", (*sub)->name, (*sub)->summary);
+        printf("\n`%s NAME --help` says more.\n", name);
+        return;
+    }
     argp_help(&argp, stdout, ARGP_HELP_STD_HELP & ~(ARGP_HELP_EXIT_OK | ARGP_HELP_EXIT_ERR), name);
 }
 
@@ -175,6 +198,25 @@ static int usage(FILE *out)
     return fflush(out) == 0 ? 0 : err_exit_status(ERR_RUNTIME);
 }
 
+/* The member of a group that the second word names, or NULL when the status to end with is known already. */
+static const struct command *choose_member(const struct command *group, const char *word, int *status)
+{
+    char name[64];
+    if (word && (strcmp(word, "--help") == 0 || strcmp(word, "-?") == 0)) {
+        command_print_help(group);
+        *status = fflush(stdout) == 0 ? 0 : err_exit_status(ERR_RUNTIME);
+        return NULL;
+    }
+    snprintf(name, sizeof name, "%s %.40s", group->name, word ? word : "");
+    const struct command *c = word ? command_find(name) : NULL;
+    if (!c)
+        fprintf(stderr, "aftermap: %s%s%s; `aftermap help %s` lists them\n",
+                word ? "there is no command '" : "name a command of the group ", word ? name : group->name,
+                word ? "'" : "", group->name);
+    *status = err_exit_status(ERR_USAGE);
+    return c;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -192,6 +234,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "aftermap: there is no command '%s'; `aftermap help` lists them\n", argv[1]);
         return err_exit_status(ERR_USAGE);
     }
+    const int n_words = c->subcommands ? 2 : 1;
+    int status;
+    if (c->subcommands && !(c = choose_member(c, argv[2], &status)))
+        return status;
     mend_environment(argv);
-    return run_command(c, argc - 1, argv + 1);
+    return run_command(c, argc - n_words, argv + n_words);
 }

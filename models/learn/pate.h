@@ -135,6 +135,7 @@ struct pate_options {
     uint64_t seed;
     bool seeded_noise; /* noise from the seed: protects nothing */
     bool data_dependent, overwrite;
+    bool dry_run;                        /* checks sets and settings, writes nothing; out has the counts */
     const struct checkpoint_meta *extra; /* what a student's file says beside the ledger */
     int n_extra;
 };
