@@ -220,6 +220,17 @@ static uint8_t *chip_picture(struct event_loan *l, size_t index, int date, bool 
     return out;
 }
 
+/* Drops the alpha of px [n,4] where all of it is visible; returns the channels left. */
+static int drop_alpha(uint8_t *px, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (px[4 * i + 3] != 255)
+            return 4;
+    for (size_t i = 1; i < n; i++)
+        memmove(px + 3 * i, px + 4 * i, 3);
+    return 3;
+}
+
 /* False: the reply is a 400. */
 static bool read_size(const struct http_request *q, double most, double *size_m, struct http_reply *a)
 {
@@ -261,15 +272,17 @@ static void reply_chip(const struct http_request *q, struct event_loan *l, size_
     }
     bool unshifted = shift && strcmp(shift, "none") == 0 && date == EVENT_POST && isfinite(v->shift_x) &&
                      (v->shift_x != 0 || v->shift_y != 0);
+    const size_t n = (size_t)px * (size_t)px;
+    const double side = ev->layout.size * size_m / ev->size_m, from = (ev->layout.size - side) / 2;
     uint8_t *whole = chip_picture(l, index, date, unshifted, &e);
-    uint8_t *out = whole ? mem_array((size_t)px * (size_t)px, 4, "a picture", &e) : NULL;
-    if (out) {
-        double side = ev->layout.size * size_m / ev->size_m, from = (ev->layout.size - side) / 2;
-        picture_resize(whole, ev->layout.size, 4, from, from, side, out, (int)px);
-    }
-    if (out && picture_png(out, (int)px, (int)px, 4, &png, &png_size, &e)) {
+    uint8_t *out = whole ? mem_array(n, 4, "a picture", &e) : NULL;
+    if (out && picture_resize(whole, ev->layout.size, 4, from, from, side, out, (int)px, &e) &&
+        picture_png(out, (int)px, (int)px, drop_alpha(out, n), &png, &png_size, &e)) {
         http_reply_body(a, 200, "image/png", png, png_size);
-        http_reply_validate(q, a);
+        if (http_param(q, "rev"))
+            http_reply_header(a, "Cache-Control", "public, max-age=31536000, immutable");
+        else
+            http_reply_validate(q, a);
     } else {
         http_problem_err(q, a, 409, &e);
     }

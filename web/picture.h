@@ -14,7 +14,7 @@ bool picture_png(const uint8_t *px, int width, int height, int channels, char **
 
 /* The square [y0, y0+side) x [x0, x0+side) of src [size,size,channels] as out [px,px,channels]; bilinear when it grows,
  * the mean of what a pixel covers when it shrinks. The square may be fractional and must lie within the source. */
-void picture_resize(const uint8_t *src, int size, int channels, double x0, double y0, double side,
-                    uint8_t *out, int px);
+bool picture_resize(const uint8_t *src, int size, int channels, double x0, double y0, double side,
+                    uint8_t *out, int px, struct err *e);
 
 #endif
