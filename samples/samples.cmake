@@ -14,3 +14,7 @@ target_link_libraries(aftermap-read-windows PRIVATE am_flags PkgConfig::GDAL)
 # Simulated coverage of `aftermap estimate`. On request: cmake --build build --target aftermap-estimate-coverage
 add_executable(aftermap-estimate-coverage EXCLUDE_FROM_ALL samples/experiments/estimate_coverage.c)
 target_link_libraries(aftermap-estimate-coverage PRIVATE am_learn)
+
+# One-step samplers of a ring of Gaussians (TRACT). On request: cmake --build build --target aftermap-tract-ring
+add_executable(aftermap-tract-ring EXCLUDE_FROM_ALL samples/experiments/tract_ring.c)
+target_link_libraries(aftermap-tract-ring PRIVATE am_learn)
