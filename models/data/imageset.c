@@ -67,6 +67,8 @@ void imageset_free(struct imageset *set)
     free(set->id);
     free(set->block);
     free(set->split);
+    free(set->soft);
+    free(set->taught);
     memset(set, 0, sizeof *set);
 }
 

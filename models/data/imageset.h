@@ -42,6 +42,10 @@ struct imageset {
     int64_t *id;    /* [n], stable across runs: row of the source */
     int32_t *block; /* [n], spatial block (bootstrap and split unit); for plain sets the item itself */
     uint8_t *split; /* [n], enum imageset_split */
+    /* NULL, or what another model answers for each item [n,n_classes]: then a labelled item teaches its answer, and its
+     * label is the answer's most likely class. taught [n]: 1 where a person's label taught the model that answers. */
+    float *soft;
+    uint8_t *taught;
     int n_classes;
     char class_name[64][32]; /* the first 64 classes' names; "" beyond */
     char source[512];        /* what it was opened from, for provenance */

@@ -174,6 +174,7 @@ const struct method method_fixmatch = {
     .streams = streams,
     .prepare = prepare,
     .loss = loss,
+    .takes_soft = true,
     .state_create = state_create,
     .state_tensors = state_tensors,
     .state_free = state_free,

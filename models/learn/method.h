@@ -126,9 +126,11 @@ struct method_step {
     float *x;                                 /* [n_rows,size,size,c] views */
     size_t x_stride;                          /* floats of one row */
     const int16_t *label[METHOD_MAX_STREAMS]; /* [items], IMAGESET_NO_LABEL for unlabelled streams */
-    float *target;                            /* [n_rows,n_classes] scratch a method may fill in prepare */
-    uint32_t *order;                          /* [2*n_rows] scratch */
-    float *share;                             /* [n_rows] scratch */
+    const uint32_t *item[METHOD_MAX_STREAMS]; /* [items], index in the set */
+    const float *soft; /* NULL, or another model's answers by index in the set [n,n_classes] (imageset.h) */
+    float *target;     /* [n_rows,n_classes] scratch a method may fill in prepare */
+    uint32_t *order;   /* [2*n_rows] scratch */
+    float *share;      /* [n_rows] scratch */
     struct net *net;
     struct net *ema_net;     /* for semi_ema_forward() */
     const float *ema;        /* averaged weights in the order of net_tensors() */
@@ -162,6 +164,7 @@ struct method {
     int (*state_tensors)(void *state, struct method_state_tensor out[8]);
     void (*state_free)(void *state);
     void (*defaults)(struct train_config *c, bool plain_images); /* fills every setting the method rules */
+    bool takes_soft;       /* labelled items may teach another model's answers (method_step.soft) */
     bool separates_source; /* has streams of METHOD_SOURCE when there is one */
     bool (*check)(const struct train_config *c, struct err *e); /* settings it cannot work with; or NULL */
 };

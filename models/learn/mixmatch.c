@@ -45,7 +45,11 @@ static void prepare(struct method_step *s)
     float p[METHOD_MAX_CLASSES], *guess = s->target + (size_t)s->offset[1] * (size_t)n_classes;
     memset(s->target, 0, (size_t)s->n_rows * (size_t)n_classes * sizeof *s->target);
     for (int i = 0; i < s->items[0]; i++)
-        s->target[i * n_classes + s->label[0][i]] = 1.0f;
+        if (s->soft)
+            memcpy(s->target + i * n_classes, s->soft + (size_t)s->item[0][i] * (size_t)n_classes,
+                   (size_t)n_classes * sizeof *s->target);
+        else
+            s->target[i * n_classes + s->label[0][i]] = 1.0f;
     for (int k = 0; k < k_views; k++) {
         const float *x = s->x + (size_t)(s->offset[1] + k * n) * s->x_stride;
         const float *logits = net_forward(s->net, x, n, NET_BN_BATCH);
@@ -125,6 +129,7 @@ const struct method method_mixmatch = {
     .prepare = prepare,
     .mix = mix,
     .loss = loss,
+    .takes_soft = true,
     .defaults = defaults,
     .check = check,
 };

@@ -67,6 +67,11 @@ double semi_labeled_loss(const struct method_step *s, const float *logits, float
     double sum = 0, weight = 1.0 / s->items[0];
     for (int i = 0; i < s->items[0]; i++) {
         size_t row = (size_t)(s->offset[0] + i) * (size_t)s->n_classes;
+        if (s->soft) {
+            const float *q = s->soft + (size_t)s->item[0][i] * (size_t)s->n_classes;
+            sum += semi_soft_cross_entropy(logits + row, s->n_classes, q, weight, dlogits + row);
+            continue;
+        }
         sum += semi_cross_entropy(logits + row, s->n_classes, s->label[0][i], s->config->label_smoothing,
                                   weight, dlogits + row);
     }

@@ -35,5 +35,6 @@ const struct method method_supervised = {
     .source = "the reference of Sohn et al. 2020 (FixMatch), section 4",
     .streams = streams,
     .loss = loss,
+    .takes_soft = true,
     .defaults = defaults,
 };

@@ -100,11 +100,13 @@ struct method_step trainer_step(struct trainer *t, int64_t step)
                             .max_pass_rows = t->max_pass_rows,
                             .state = t->state,
                             .class_share = t->class_share,
+                            .soft = t->set->soft,
                             .seed = t->config->seed};
     for (int i = 0; i < b->n_streams; i++) {
         s.offset[i] = b->offset[i];
         s.items[i] = b->items[i];
         s.label[i] = b->label[i];
+        s.item[i] = b->item[i];
     }
     return s;
 }
@@ -148,6 +150,12 @@ static bool trainer_open(struct trainer *t, const struct imageset *set, const st
         return err_set(e, ERR_USAGE, "%s has %d classes, but thresholds are given for %d", set->source,
                        set->n_classes, c->n_class_tau);
     t->method = method_find(c->method, e);
+    if (set->soft && !t->method->takes_soft)
+        return err_set(
+            e, ERR_USAGE,
+            "%s learns from labels, not from another model's answers; supervised, mixmatch and fixmatch do",
+            c->method);
+    assert(!set->soft || c->still_share == 0); /* a pair of one date has no answer */
     if (!trainer_pools_choose(&t->pools, set, c, progress, e))
         return false;
     struct trainer_pools *p = &t->pools;

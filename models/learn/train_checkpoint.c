@@ -76,12 +76,12 @@ static int all_state(struct trainer *t, struct method_state_tensor out[MAX_STATE
     return n;
 }
 
-static void add_rest(struct list *l, struct trainer *t, const int64_t *labeled_ids)
+static void add_rest(struct list *l, struct trainer *t, const int64_t *labeled_ids, int64_t n_ids)
 {
     static const char *const slots[] = {"slot0", "slot1"};
     struct method_state_tensor state[MAX_STATE_TENSORS];
     char name[NAME_SIZE];
-    int64_t n_floats = (int64_t)optim_state_count(t->optim), n_ids = (int64_t)t->pools.n_labeled;
+    int64_t n_floats = (int64_t)optim_state_count(t->optim);
     const struct trivial *v = &t->trivial;
     const int64_t n_features = v->n_features, weights[2] = {v->n_classes, v->n_features + 1};
     for (int s = 0; s < optim_slots(t->optim); s++)
@@ -193,6 +193,7 @@ bool trainer_save(struct trainer *t, const char *path, const struct checkpoint_m
 {
     bool ok = false;
     int n_tensors;
+    int64_t n_ids = 0;
     net_tensors(t->net, &n_tensors);
     size_t room = 2 * (size_t)n_tensors + FIXED_TENSORS + MAX_STATE_TENSORS;
     struct list l = {0};
@@ -207,15 +208,17 @@ bool trainer_save(struct trainer *t, const char *path, const struct checkpoint_m
         err_set(e, ERR_INPUT, "%d further facts about a model are too many; %d fit", n_extra, MAX_META / 4);
         goto out;
     }
-    for (size_t i = 0; i < t->pools.n_labeled; i++)
-        ids[i] = t->set->id[t->pools.labeled[i]];
+    for (size_t i = 0; i < t->pools.n_labeled;
+         i++) /* labels that people gave, also those that taught a teacher */
+        if (!t->set->taught || t->set->taught[t->pools.labeled[i]])
+            ids[n_ids++] = t->set->id[t->pools.labeled[i]];
     trainer_population_statistics(t);
     t->temperature = 1;
     t->calibrated = false;
     if (t->step == t->n_steps && !trainer_calibrate(t, e))
         goto out;
     add_net(&l, t);
-    add_rest(&l, t, ids);
+    add_rest(&l, t, ids, n_ids);
     assert((size_t)l.n <= room);
     for (int i = 0; i < n_extra; i++)
         meta_add(m, extra[i].key, extra[i].value);

@@ -171,14 +171,17 @@ static bool join(struct trainer_pools *p, struct err *e)
 /* What a resumed run must find unchanged. */
 static bool describe(struct trainer_pools *p, const struct imageset *set, struct err *e)
 {
-    size_t ids = set->n * sizeof *set->id, labels = set->n * sizeof *set->label;
-    char *all = mem_array(ids + labels + set->n, 1, "the training items", e);
+    size_t ids = set->n * sizeof *set->id, labels = set->n * sizeof *set->label, rest = ids + labels + set->n;
+    size_t soft = set->soft ? set->n * (size_t)set->n_classes * sizeof *set->soft : 0;
+    char *all = mem_array(rest + soft, 1, "the training items", e);
     if (!all)
         return false;
     memcpy(all, set->id, ids);
     memcpy(all + ids, set->label, labels);
     memcpy(all + ids + labels, set->split, set->n);
-    file_sha256_buffer(all, ids + labels + set->n, p->digest);
+    if (soft > 0)
+        memcpy(all + rest, set->soft, soft);
+    file_sha256_buffer(all, rest + soft, p->digest);
     free(all);
     return true;
 }
