@@ -6,6 +6,7 @@ aftermap=$(realpath "$1")
 build=$(realpath "$2")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+trap 'echo "FAIL: line $LINENO ended the test: $BASH_COMMAND"' ERR
 cd "$scratch"
 export XDG_CONFIG_HOME=$scratch/config
 failures=0

@@ -9,7 +9,7 @@ command -v jq >/dev/null && command -v ogr2ogr >/dev/null || { echo 'needs jq an
 "$build/aftermap-scene" --seed 9 --size-px 900 --buildings 170 -o scene >/dev/null 2>&1 || { echo 'no scene'; exit 77; }
 "$aftermap" tile --pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg --label-field damage \
     --size-m 16 -o event -q >/dev/null
-"$aftermap" train event --method supervised --steps 2 --batch 8 --cut 2 --labels 5 -o m.safetensors -q >/dev/null 2>&1
+"$aftermap" train event --method supervised --steps 2 --batch 8 --cut 2 --labels-per-class 5 -o m.safetensors -q >/dev/null 2>&1
 "$aftermap" assess event --model m.safetensors -o map --tta 1 -q >/dev/null
 
 sql() { ogr2ogr -f CSV /vsistdout/ "$1" -dialect SQLite -sql "$2" 2>/dev/null | tail -n +2 | tr -d '"\r'; }

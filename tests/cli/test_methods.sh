@@ -70,7 +70,7 @@ done
 rm digests
 for setting in '' '--augment cta' '--align labels' '--align sample' '--teacher ema' '--teacher ema-eval' '--without strong' '--no-cutout'; do
     # shellcheck disable=SC2086
-    "$aftermap" train event --labels-per-class 3 --steps 3 --tau 0.5 $setting "${quick[@]}" \
+    "$aftermap" train event --labels-per-class 3 --steps 8 --tau 0.5 $setting "${quick[@]}" \
         -o set.safetensors --overwrite >/dev/null 2>err.txt || fail "$setting: $(cat err.txt)"
     digest set.safetensors >>digests
 done

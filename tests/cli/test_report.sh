@@ -9,7 +9,7 @@ command -v jq >/dev/null && command -v python3 >/dev/null || { echo 'needs jq an
 make_scene scene || { echo 'the scene maker does not run'; exit 77; }
 "$aftermap" tile --pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg --label-field damage \
     --size-m 16 -o event -q >/dev/null
-"$aftermap" train event --method supervised --steps 2 --batch 8 --cut 2 --labels 5 -o m.safetensors -q >/dev/null 2>&1
+"$aftermap" train event --method supervised --steps 2 --batch 8 --cut 2 --labels-per-class 5 -o m.safetensors -q >/dev/null 2>&1
 "$aftermap" assess event --model m.safetensors -o map --tta 1 -q >/dev/null
 "$aftermap" sample map --n 50 --seed 3 -o s.csv -q
 read -r west east south north < <(jq -r '.event.bbox | "\(.[0]) \(.[2]) \(.[1]) \(.[3])"' map/run.json)
