@@ -8,6 +8,7 @@
 #include "web/exports.h"
 #include "web/refs.h"
 #include "web/routes.h"
+#include "web/zone_setting.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -33,6 +34,11 @@ static void add_inputs(cJSON *doc, const char *inputs)
 {
     static const char *const names[] = {"pre", "post", "footprints"};
     cJSON *in = cJSON_Parse(inputs), *refs = cJSON_GetObjectItemCaseSensitive(in, "refs");
+    cJSON *zones = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(in, "zones"), true);
+    cJSON *aoi = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(in, "aoi"), true);
+    cJSON_DeleteItemFromObjectCaseSensitive(zones, "path");
+    cJSON_AddItemToObject(doc, "zones", zones ? zones : cJSON_CreateNull());
+    cJSON_AddItemToObject(doc, "aoi", aoi ? aoi : cJSON_CreateNull());
     for (int i = 0; i < 3; i++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(refs, names[i]);
         cJSON_AddItemToObject(doc, names[i], item ? cJSON_Duplicate(item, true) : cJSON_CreateNull());
@@ -198,6 +204,55 @@ static bool resolve_list(const struct service *s, const struct http_request *q, 
     return true;
 }
 
+/* doc.zones into inputs (null takes them away). False: the reply is a 422. */
+static bool set_zones(const struct service *s, const struct http_request *q, const cJSON *doc, cJSON *inputs,
+                      struct http_reply *a)
+{
+    const cJSON *given = cJSON_GetObjectItemCaseSensitive(doc, "zones");
+    char path[REFS_PATH_SIZE];
+    struct err e = {0};
+    cJSON *made = NULL;
+    if (!given)
+        return true;
+    if (cJSON_IsObject(given)) {
+        const char *ref = text_of(given, "ref");
+        made = refs_resolve(store_root(s->workflow->store), ref ? ref : "", path, &e)
+                   ? zone_setting_make(given, path, &e)
+                   : NULL;
+    } else if (!cJSON_IsNull(given)) {
+        err_set(&e, ERR_INPUT, "zones must be {\"ref\", \"id_field\", \"name_field\"} or null");
+    }
+    if (e.code) {
+        http_problem(q, a, 422, "/zones", "%s", e.msg);
+        return false;
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(inputs, "zones");
+    if (made)
+        cJSON_AddItemToObject(inputs, "zones", made);
+    return true;
+}
+
+/* doc.aoi into inputs. False: the reply is a 422. */
+static bool set_aoi(const struct service *s, const struct http_request *q, const cJSON *doc, cJSON *inputs,
+                    struct http_reply *a)
+{
+    const cJSON *given = cJSON_GetObjectItemCaseSensitive(doc, "aoi");
+    const char *ref = cJSON_GetStringValue(given);
+    char path[REFS_PATH_SIZE];
+    struct err e = {0};
+    if (!given || cJSON_IsNull(given))
+        return true;
+    cJSON *made = ref && !refs_resolve(store_root(s->workflow->store), ref, path, &e)
+                      ? NULL
+                      : aoi_setting_make(given, ref ? path : NULL, &e);
+    if (!made) {
+        http_problem(q, a, 422, "/aoi", "%s", e.msg);
+        return false;
+    }
+    cJSON_AddItemToObject(inputs, "aoi", made);
+    return true;
+}
+
 /* What import needs, and under "refs" what the client called it. NULL: the reply is complete. */
 static cJSON *read_inputs(const struct service *s, const struct http_request *q, const cJSON *doc,
                           struct http_reply *a)
@@ -222,7 +277,7 @@ static cJSON *read_inputs(const struct service *s, const struct http_request *q,
         if (cJSON_IsNumber(v) && isfinite(v->valuedouble) && v->valuedouble > 0)
             cJSON_AddNumberToObject(inputs, numbers[i], v->valuedouble);
     }
-    if (!ok) {
+    if (!ok || !set_zones(s, q, doc, inputs, a) || !set_aoi(s, q, doc, inputs, a)) {
         cJSON_Delete(inputs);
         inputs = NULL;
     }
@@ -357,7 +412,11 @@ void assessment_patch(const struct service *s, const struct http_request *q, con
     if (!doc)
         return;
     if (workflow_assessment(s, q, arg[0], &now, a)) {
-        if (may_change(q, &now, a) && read_event(q, doc, &new, a)) {
+        cJSON *inputs = cJSON_Parse(now.inputs);
+        bool has_zones = cJSON_GetObjectItemCaseSensitive(doc, "zones") != NULL;
+        if (may_change(q, &now, a) && read_event(q, doc, &new, a) && set_zones(s, q, doc, inputs, a)) {
+            char *text = has_zones ? cJSON_PrintUnformatted(inputs) : NULL;
+            new.inputs = text;
             bool ok = store_assessment_edit(s->workflow->store, arg[0], &new, now.version, &version, &e);
             store_assessment_free(&now);
             pthread_rwlock_rdlock(maps);
@@ -366,9 +425,11 @@ void assessment_patch(const struct service *s, const struct http_request *q, con
             else
                 assess_reply_one(s, q, arg[0], a);
             pthread_rwlock_unlock(maps);
+            free(text);
         } else {
             store_assessment_free(&now);
         }
+        cJSON_Delete(inputs);
     }
     cJSON_Delete(doc);
 }

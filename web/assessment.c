@@ -247,38 +247,30 @@ static bool read_rows(struct reader *r, OGRLayerH layer, OGRCoordinateTransforma
     return true;
 }
 
-/* Buildings of damage.gpkg into as->building, text and names. */
-static bool read_buildings(struct assessment *as, const char *path, struct err *e)
+/* The layer's rows into as->building, text and names. `name` stands in messages. */
+static bool read_layer(struct assessment *as, OGRLayerH layer, const char *name, struct err *e)
 {
-    static const char *const drivers[] = {"GPKG", NULL};
     bool ok = false;
     OGRCoordinateTransformationH to_lonlat = NULL;
     struct reader r = {.as = as};
-    GDALDatasetH ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, drivers, NULL, NULL);
-    OGRLayerH layer = ds ? GDALDatasetGetLayerByName(ds, "buildings") : NULL;
-    if (!layer) {
-        err_set(e, ERR_INPUT, "%s is no GeoPackage with a layer 'buildings'; make it with 'aftermap assess'",
-                path);
-        goto out;
-    }
     r.text = open_memstream(&as->text, &r.text_size);
     r.names = open_memstream(&as->names, &r.names_size);
     if (!r.text || !r.names) {
-        err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+        err_set(e, ERR_RESOURCE, "%s: memory ran out", name);
         goto out;
     }
     fputc('\0', r.names);
     read_fields(&r, layer);
     to_lonlat = lonlat_transform(layer);
-    ok = read_rows(&r, layer, to_lonlat, e) || err_prefix(e, "%s", path);
+    ok = read_rows(&r, layer, to_lonlat, e) || err_prefix(e, "%s", name);
     bool is_short = ferror(r.text) || ferror(r.names) || ftello(r.names) > (off_t)UINT32_MAX;
     if (ok && is_short)
-        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out after %zu buildings", path, as->n);
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out after %zu features", name, as->n);
 out:
     if (r.text && fclose(r.text) != 0 && ok)
-        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", name);
     if (r.names && fclose(r.names) != 0 && ok)
-        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", path);
+        ok = err_set(e, ERR_RESOURCE, "%s: memory ran out", name);
     for (int i = 0; i < as->n_fields; i++) {
         for (int k = 0; k < r.n_known[i]; k++) {
             if (ok && as->field[i].type == OFTString)
@@ -288,6 +280,19 @@ out:
     }
     if (to_lonlat)
         OCTDestroyCoordinateTransformation(to_lonlat);
+    return ok;
+}
+
+/* Buildings of damage.gpkg or chips.gpkg. */
+static bool read_buildings(struct assessment *as, const char *path, struct err *e)
+{
+    static const char *const drivers[] = {"GPKG", NULL};
+    GDALDatasetH ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, drivers, NULL, NULL);
+    OGRLayerH layer = ds ? GDALDatasetGetLayerByName(ds, "buildings") : NULL;
+    bool ok =
+        layer ? read_layer(as, layer, path, e)
+              : err_set(e, ERR_INPUT,
+                        "%s is no GeoPackage with a layer 'buildings'; make it with 'aftermap assess'", path);
     if (ds)
         GDALClose(ds);
     return ok;
@@ -492,6 +497,25 @@ struct assessment *assessment_open_as(const char *dir, enum assessment_kind kind
 fail:
     assessment_close(as);
     return NULL;
+}
+
+struct assessment *assessment_open_layer(OGRLayerH layer, const struct assessment *of,
+                                         const char *collection_id, const char *title, struct err *e)
+{
+    struct assessment *as = mem_array(1, sizeof *as, "a collection", e);
+    if (!as)
+        return NULL;
+    as->kind = ASSESSMENT_TABLE;
+    as->epsg = of->epsg;
+    as->id = mem_strdup(of->id, e);
+    as->collection_id = as->id ? mem_strdup(collection_id, e) : NULL;
+    as->title = as->collection_id ? mem_strdup(title, e) : NULL;
+    if (!as->title || !read_layer(as, layer, collection_id, e)) {
+        assessment_close(as);
+        return NULL;
+    }
+    bound_buildings(as);
+    return as;
 }
 
 void assessment_close(struct assessment *as)

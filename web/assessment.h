@@ -54,8 +54,9 @@ struct assessment_field {
 };
 
 enum assessment_kind {
-    ASSESSMENT_MAP,  /* made by mapping_run */
-    ASSESSMENT_EVENT /* made by tile: footprints and images, nothing predicted yet */
+    ASSESSMENT_MAP,   /* made by mapping_run */
+    ASSESSMENT_EVENT, /* made by tile: footprints and images, nothing predicted yet */
+    ASSESSMENT_TABLE  /* a further collection of one of those (tables.h): rows only, no folder, no layers */
 };
 
 struct assessment {
@@ -81,6 +82,10 @@ struct assessment *assessment_open(const char *dir, struct err *e);
 /* The same for a map or an event folder, under an id and a title of the caller's. */
 struct assessment *assessment_open_as(const char *dir, enum assessment_kind kind, const char *id,
                                       const char *title, struct err *e);
+/* Any layer as a collection beside that of `of`, whose id and working grid it has. Columns with the names of buildings'
+ * columns (assessment_equal_names, p_dmg, updated) can be filtered in the same way. */
+struct assessment *assessment_open_layer(OGRLayerH layer, const struct assessment *of,
+                                         const char *collection_id, const char *title, struct err *e);
 void assessment_close(struct assessment *as); /* accepts NULL */
 
 /* First building whose fid is at least `fid`, n when there is none. */

@@ -5,38 +5,60 @@
 #include "web/http.h"
 #include "web/routes.h"
 #include "web/service.h"
+#include "web/tables.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static cJSON *collection_document(const struct http_request *q, const struct assessment *as)
+/* What all collections say about themselves; the caller adds further links. */
+static cJSON *describe(const struct http_request *q, const struct assessment *as, const char *id,
+                       const char *name, const char *description, cJSON **links)
 {
     cJSON *doc = cJSON_CreateObject();
-    cJSON_AddStringToObject(doc, "id", as->collection_id);
     char title[300];
-    snprintf(title, sizeof title, "%.200s: buildings", as->title);
+    snprintf(title, sizeof title, "%.200s: %s", as->title, name);
+    cJSON_AddStringToObject(doc, "id", id);
     cJSON_AddStringToObject(doc, "title", title);
-    cJSON_AddStringToObject(doc, "description", "Buildings with the damage read from a pair of images.");
+    cJSON_AddStringToObject(doc, "description", description);
     cJSON *spatial = cJSON_AddObjectToObject(cJSON_AddObjectToObject(doc, "extent"), "spatial");
     cJSON_AddItemToArray(cJSON_AddArrayToObject(spatial, "bbox"), cJSON_CreateDoubleArray(as->box, 4));
     cJSON_AddStringToObject(spatial, "crs", CRS_84);
     cJSON_AddStringToObject(doc, "itemType", "feature");
     cJSON_AddItemToObject(doc, "crs", crs_list(as->epsg));
     cJSON_AddStringToObject(doc, "storageCrs", CRS_84);
-    cJSON *links = cJSON_AddArrayToObject(doc, "links");
-    const char *id = as->collection_id;
-    http_link(links, q, "self", HTTP_JSON, "This document", "/collections/%s", id);
-    http_link(links, q, "items", HTTP_GEOJSON, "Buildings as GeoJSON", "/collections/%s/items", id);
-    http_link(links, q, "items", HTTP_CSV, "Buildings as CSV", "/collections/%s/items?f=csv", id);
-    http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/tilesets-map", HTTP_JSON, "Map tiles",
-              "/collections/%s/map/tiles", id);
-    http_link(links, q, "describedby", HTTP_SCHEMA, "Schema", "/collections/%s/schema", id);
-    http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/queryables", HTTP_SCHEMA, "Queryables",
+    *links = cJSON_AddArrayToObject(doc, "links");
+    http_link(*links, q, "self", HTTP_JSON, "This document", "/collections/%s", id);
+    http_link(*links, q, "items", HTTP_GEOJSON, "Features as GeoJSON", "/collections/%s/items", id);
+    http_link(*links, q, "items", HTTP_CSV, "Features as CSV", "/collections/%s/items?f=csv", id);
+    http_link(*links, q, "describedby", HTTP_SCHEMA, "Schema", "/collections/%s/schema", id);
+    http_link(*links, q, "http://www.opengis.net/def/rel/ogc/1.0/queryables", HTTP_SCHEMA, "Queryables",
               "/collections/%s/queryables", id);
-    http_link(links, q, "related", HTTP_JSON, "The map with its layers and files", "/assessments/%s", as->id);
-    http_link(links, q, "enclosure", "application/geopackage+sqlite3", "All buildings as GeoPackage",
-              "/assessments/%s/exports/damage.gpkg", as->id);
+    http_link(*links, q, "related", HTTP_JSON, "The assessment with its layers and files", "/assessments/%s",
+              as->id);
     return doc;
+}
+
+static cJSON *buildings_collection(const struct http_request *q, const struct assessment *as)
+{
+    cJSON *links, *doc = describe(q, as, as->collection_id, "buildings",
+                                  "Buildings with the damage read from a pair of images.", &links);
+    if (as->layer[TILE_DAMAGE].n)
+        http_link(links, q, "http://www.opengis.net/def/rel/ogc/1.0/tilesets-map", HTTP_JSON, "Map tiles",
+                  "/collections/%s/map/tiles", as->collection_id);
+    if (as->kind == ASSESSMENT_MAP)
+        http_link(links, q, "enclosure", "application/geopackage+sqlite3", "All buildings as GeoPackage",
+                  "/assessments/%s/exports/damage.gpkg", as->id);
+    return doc;
+}
+
+/* Described without being made: that waits until somebody asks for features. */
+static cJSON *table_collection(const struct http_request *q, const struct assessment *as,
+                               enum table_kind kind)
+{
+    cJSON *links;
+    char id[400];
+    snprintf(id, sizeof id, "%s.%s", as->id, table_names[kind]);
+    return describe(q, as, id, table_names[kind], table_titles[kind], &links);
 }
 
 void collections_get(const struct service *s, const struct http_request *q, const char *const *arg,
@@ -46,8 +68,13 @@ void collections_get(const struct service *s, const struct http_request *q, cons
     cJSON *doc = cJSON_CreateObject();
     http_link(cJSON_AddArrayToObject(doc, "links"), q, "self", HTTP_JSON, "This document", "/collections");
     cJSON *list = cJSON_AddArrayToObject(doc, "collections");
-    for (int i = 0; i < s->n; i++)
-        cJSON_AddItemToArray(list, collection_document(q, s->assessment[i]));
+    for (int i = 0; i < s->n; i++) {
+        const struct assessment *as = s->assessment[i];
+        cJSON_AddItemToArray(list, buildings_collection(q, as));
+        for (int k = 0; k < TABLE_KINDS; k++)
+            if (tables_has(s, as, (enum table_kind)k))
+                cJSON_AddItemToArray(list, table_collection(q, as, (enum table_kind)k));
+    }
     http_reply_json(a, HTTP_JSON, doc);
     http_reply_validate(q, a);
 }
@@ -55,10 +82,12 @@ void collections_get(const struct service *s, const struct http_request *q, cons
 void collection_get(const struct service *s, const struct http_request *q, const char *const *arg,
                     struct http_reply *a)
 {
-    const struct assessment *as = service_collection(s, q, arg[0], a);
+    enum table_kind kind;
+    const struct assessment *of = tables_parse(s, arg[0], &kind);
+    const struct assessment *as = of ? of : service_collection(s, q, arg[0], a);
     if (!as)
         return;
-    http_reply_json(a, HTTP_JSON, collection_document(q, as));
+    http_reply_json(a, HTTP_JSON, of ? table_collection(q, of, kind) : buildings_collection(q, as));
     http_reply_validate(q, a);
 }
 

@@ -130,6 +130,9 @@ bool http_request_parse(struct http_request *q, const char *target, struct err *
 
 void http_request_free(struct http_request *q)
 {
+    if (q->give_back)
+        q->give_back(q->lent);
+    q->give_back = NULL;
     free(q->text);
     q->text = NULL;
 }

@@ -54,6 +54,8 @@ struct http_request {
     char *text;                                               /* storage of part[] and param[] */
     const char *(*header)(const void *ctx, const char *name); /* NULL: not sent */
     const void *header_ctx;
+    void *lent;                    /* what the handler borrowed for as long as the request lasts, */
+    void (*give_back)(void *lent); /* and how it goes back; NULL: nothing */
 };
 
 /* An answer that grows: events. */

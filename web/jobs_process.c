@@ -13,6 +13,7 @@
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include "web/jobs_parts.h"
+#include "web/zone_setting.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -154,13 +155,32 @@ static bool add_file(const struct jobs_context *c, const char *option, const cJS
     return ok;
 }
 
+/* The footprints, or only those that touch the area of interest. */
+static bool add_footprints(const struct jobs_context *c, struct jobs_words *w, struct err *e)
+{
+    char part[64], path[PATH_MAX];
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(c->settings, "footprints");
+    OGRGeometryH aoi = aoi_setting_read(c->settings);
+    if (!aoi)
+        return add_file(c, "footprints", item, w, e) &&
+               (!text_of(c->settings, "layer") || !*text_of(c->settings, "layer") ||
+                jobs_words_add(w, e, "--layer=%s", text_of(c->settings, "layer")));
+    struct jobs_words found = {0};
+    snprintf(part, sizeof part, "jobs/%lld.footprints.gpkg", (long long)c->job->number);
+    bool ok = add_file(c, "footprints", item, &found, e) && make_folder(c, "jobs", e) &&
+              own_path(c, part, path, e) &&
+              aoi_cut(found.item[0] + strlen("--footprints="), text_of(c->settings, "layer"), aoi, path, e) &&
+              jobs_words_add(w, e, "--footprints=%s", part);
+    jobs_words_free(&found);
+    OGR_G_DestroyGeometry(aoi);
+    return ok;
+}
+
 static bool build_import(struct jobs_context *c, struct jobs_words *w, struct err *e)
 {
     static const char *const phase[2] = {"pre", "post"};
-    static const char *const text[][2] = {{"layer", "layer"},
-                                          {"id_field", "id-field"},
-                                          {"label_field", "label-field"},
-                                          {"label_map", "label-map"}};
+    static const char *const text[][2] = {
+        {"id_field", "id-field"}, {"label_field", "label-field"}, {"label_map", "label-map"}};
     static const char *const number[][2] = {{"gsd_m", "gsd"}, {"size_m", "size-m"}};
     for (int d = 0; d < 2; d++) {
         const cJSON *list = cJSON_GetObjectItemCaseSensitive(c->settings, phase[d]), *item;
@@ -168,7 +188,7 @@ static bool build_import(struct jobs_context *c, struct jobs_words *w, struct er
             return err_set(e, ERR_INPUT, "the assessment names no %s images", phase[d]);
         cJSON_ArrayForEach(item, list) if (!add_file(c, phase[d], item, w, e)) return false;
     }
-    if (!add_file(c, "footprints", cJSON_GetObjectItemCaseSensitive(c->settings, "footprints"), w, e))
+    if (!add_footprints(c, w, e))
         return false;
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
         const char *value = text_of(c->settings, text[i][0]);
@@ -263,6 +283,18 @@ static bool build_evaluate(struct jobs_context *c, struct jobs_words *w, struct 
 /* ---- estimate, report
  * ----------------------------------------------------------------------------------------------------- */
 
+static bool add_zones(const struct jobs_context *c, struct jobs_words *w, struct err *e)
+{
+    struct zone_setting z;
+    if (!zone_setting_read(c->settings, &z))
+        return true;
+    cJSON *path = cJSON_CreateString(z.path);
+    bool ok = add_file(c, "zones", path, w, e) && jobs_words_add(w, e, "--zone-id=%s", z.id_field) &&
+              (!*z.name_field || jobs_words_add(w, e, "--zone-name=%s", z.name_field));
+    cJSON_Delete(path);
+    return ok;
+}
+
 static bool add_sample(struct jobs_context *c, struct jobs_words *w, struct err *e)
 {
     char part[64];
@@ -271,7 +303,8 @@ static bool add_sample(struct jobs_context *c, struct jobs_words *w, struct err 
         return false;
     if (!c->n_labels)
         return err_set(e, ERR_INPUT, "no building has a label for validation yet");
-    return jobs_words_add(w, e, "map") && jobs_words_add(w, e, "--truth=%s:dmg_class", part);
+    return jobs_words_add(w, e, "map") && jobs_words_add(w, e, "--truth=%s:dmg_class", part) &&
+           add_zones(c, w, e);
 }
 
 static bool build_estimate(struct jobs_context *c, struct jobs_words *w, struct err *e)

@@ -5,6 +5,7 @@
 #include "web/http.h"
 #include "web/routes.h"
 #include "web/service.h"
+#include "web/tables.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +127,19 @@ static void add_path(cJSON *paths, const struct route *r, const char *path, cons
     cJSON_AddItemToObject(item, method, operation(r, path, id));
 }
 
+/* The operations that are repeated for a collection. */
+static void add_collection(cJSON *paths, const struct route *table, int n, const char *collection)
+{
+    char path[512], id[400];
+    for (int i = 0; i < n; i++) {
+        if (!(table[i].flags & ROUTE_PER_COLLECTION))
+            continue;
+        snprintf(id, sizeof id, "%s.%.300s", table[i].id, collection);
+        if (path_of_collection(table[i].pattern, collection, path, sizeof path))
+            add_path(paths, &table[i], path, id);
+    }
+}
+
 static bool is_here(const struct service *s, const struct route *r)
 {
     return s->workflow || !(r->flags & ROUTE_WORKFLOW);
@@ -157,12 +171,14 @@ void openapi_get(const struct service *s, const struct http_request *q, const ch
     for (int i = 0; i < n; i++)
         if (is_here(s, &table[i]))
             add_path(paths, &table[i], table[i].pattern, table[i].id);
-    for (int i = 0; i < n; i++) {
-        for (int k = 0; table[i].flags & ROUTE_PER_COLLECTION && k < s->n; k++) {
-            char path[512], id[400];
-            snprintf(id, sizeof id, "%s.%.300s", table[i].id, s->assessment[k]->collection_id);
-            if (path_of_collection(table[i].pattern, s->assessment[k]->collection_id, path, sizeof path))
-                add_path(paths, &table[i], path, id);
+    for (int k = 0; k < s->n; k++) {
+        const struct assessment *as = s->assessment[k];
+        add_collection(paths, table, n, as->collection_id);
+        for (int i = 0; i < TABLE_KINDS; i++) {
+            char collection[400];
+            snprintf(collection, sizeof collection, "%.300s.%s", as->id, table_names[i]);
+            if (tables_has(s, as, (enum table_kind)i))
+                add_collection(paths, table, n, collection);
         }
     }
     http_reply_json(a, q->type, doc);

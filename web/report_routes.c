@@ -7,6 +7,7 @@
 #include "models/base/mem.h"
 #include "web/routes.h"
 #include "web/workflow.h"
+#include "web/zone_setting.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ struct work {
     struct store_labels labels;
     struct totals_grade *grade;
     char map_dir[4096];
+    struct zone_setting zones;
 };
 
 static void work_free(struct work *w)
@@ -64,9 +66,17 @@ static bool estimate(const struct service *s, const struct http_request *q, cons
         return false;
     totals_defaults(&w->o);
     w->o.cut = settings.cut;
+    cJSON *inputs = cJSON_Parse(settings.inputs);
+    bool has_zones = zone_setting_read(inputs, &w->zones);
+    cJSON_Delete(inputs);
     store_assessment_free(&settings);
     if (!read_options(q, &w->o, a))
         return false;
+    if (has_zones && !(http_param(q, "zones") && strcmp(http_param(q, "zones"), "false") == 0)) {
+        w->o.zones = w->zones.path;
+        w->o.zone_id = w->zones.id_field;
+        w->o.zone_name = *w->zones.name_field ? w->zones.name_field : NULL;
+    }
     bool ok = store_path(s->workflow->store, aid, "map", w->map_dir, sizeof w->map_dir, &e);
     if (ok && !file_is_dir(w->map_dir)) {
         http_problem(q, a, 409, NULL, "there is no map yet; train and predict first");

@@ -78,6 +78,8 @@ PARAM(method_param, "method", "How totals are estimated.",
       "{\"type\":\"string\",\"enum\":[\"exact\",\"model-assisted\"],\"default\":\"model-assisted\"}");
 PARAM(cut_param, "cut", "Damaged means this level or worse.",
       "{\"type\":\"integer\",\"minimum\":1,\"maximum\":3}");
+PARAM(zones_param, "zones", "Also for each of the assessment's zones, where it has any.",
+      "{\"type\":\"boolean\",\"default\":true}");
 PARAM(half_width_param, "half_width",
       "Also say how large a sample this half-width of the interval needs: buildings, or a share below 1.",
       "{\"type\":\"number\"}");
@@ -104,9 +106,10 @@ static const struct route_param *const thumbnail_params[] = {&ref_param, &px_par
 static const struct route_param *const jobs_params[] = {&assessment_param, &job_status_param, NULL};
 static const struct route_param *const events_params[] = {&assessment_param, NULL};
 static const struct route_param *const estimate_params[] = {&method_param, &cut_param, &half_width_param,
-                                                            NULL};
-static const struct route_param *const report_params[] = {
-    &method_param, &cut_param, &lang_param, &paper_param, &title_param, &org_param, &reviewed_param, NULL};
+                                                            &zones_param, NULL};
+static const struct route_param *const report_params[] = {&method_param, &cut_param,      &zones_param,
+                                                          &lang_param,   &paper_param,    &title_param,
+                                                          &org_param,    &reviewed_param, NULL};
 
 static const struct route_param *const items_params[] = {
     &limit_param,  &bbox_param,   &bbox_crs_param, &crs_param,       &datetime_param,
@@ -160,6 +163,10 @@ static const struct route_body upload_body = {
     "{\"type\":\"object\",\"required\":[\"name\",\"bytes\"],\"properties\":{"
     "\"name\":{\"type\":\"string\"},\"bytes\":{\"type\":\"integer\"}}}"};
 static const struct route_body chunk_body = {8 << 20, {"application/octet-stream"}, NULL};
+#define ZONES_SCHEMA                                                                                         \
+    "\"zones\":{\"type\":\"object\",\"nullable\":true,\"required\":[\"ref\",\"id_field\"],"                  \
+    "\"properties\":{\"ref\":{\"type\":\"string\"},\"id_field\":{\"type\":\"string\"},"                      \
+    "\"name_field\":{\"type\":\"string\"}}}"
 static const struct route_body assessment_body = {
     1 << 20,
     {HTTP_JSON},
@@ -172,11 +179,14 @@ static const struct route_body assessment_body = {
     "\"footprints\":{\"type\":\"string\"},\"layer\":{\"type\":\"string\"},\"id_field\":{\"type\":\"string\"},"
     "\"label_field\":{\"type\":\"string\"},\"label_map\":{\"type\":\"string\"},\"cut\":{\"type\":\"integer\"}"
     ","
-    "\"gsd_m\":{\"type\":\"number\"},\"size_m\":{\"type\":\"number\"}}}"};
-static const struct route_body patch_body = {
-    64 << 10,
-    {HTTP_JSON},
-    "{\"type\":\"object\",\"properties\":{\"title\":{\"type\":\"string\"},\"event\":{\"type\":\"object\"}}}"};
+    "\"gsd_m\":{\"type\":\"number\"},\"size_m\":{\"type\":\"number\"}," ZONES_SCHEMA ","
+    "\"aoi\":{\"description\":\"GeoJSON Polygon or MultiPolygon, or the name of a file of polygons: only "
+    "footprints that touch it are read\"}}}"};
+static const struct route_body patch_body = {64 << 10,
+                                             {HTTP_JSON},
+                                             "{\"type\":\"object\",\"properties\":{\"title\":{\"type\":"
+                                             "\"string\"},\"event\":{\"type\":\"object\"}," ZONES_SCHEMA
+                                             "}}"};
 static const struct route_body label_body = {
     64 << 10,
     {HTTP_JSON},
@@ -229,9 +239,9 @@ static const struct route table[] = {
     {"GET", "/collections/{collectionId}/queryables", queryables_get, "getQueryables",
      "Properties that can be filtered", "features", NULL, &schema_types, NULL, AUTH_READER,
      ROUTE_PER_COLLECTION},
-    {"GET", "/collections/{collectionId}/items", items_get, "getItems", "Buildings, page by page", "features",
+    {"GET", "/collections/{collectionId}/items", items_get, "getItems", "Features, page by page", "features",
      items_params, &items_types, NULL, AUTH_READER, ROUTE_PER_COLLECTION},
-    {"GET", "/collections/{collectionId}/items/{featureId}", item_get, "getItem", "One building", "features",
+    {"GET", "/collections/{collectionId}/items/{featureId}", item_get, "getItem", "One feature", "features",
      item_params, &item_types, NULL, AUTH_READER, ROUTE_PER_COLLECTION},
     {"GET", "/collections/{collectionId}/map/tiles", map_tile_sets_get, "getMapTileSets",
      "Tile sets of the damage layer", "tiles", NULL, &json_types, NULL, AUTH_READER, 0},
@@ -261,7 +271,7 @@ static const struct route table[] = {
      "Make an assessment; its import starts at once", "assessments", NULL, &json_types, &assessment_body,
      AUTH_EDITOR, ROUTE_WORKFLOW},
     {"PATCH", "/assessments/{assessmentId}", assessment_patch, "editAssessment",
-     "Change title and event; If-Match", "assessments", NULL, &json_types, &patch_body, AUTH_EDITOR,
+     "Change title, event and zones; If-Match", "assessments", NULL, &json_types, &patch_body, AUTH_EDITOR,
      ROUTE_WORKFLOW},
     {"DELETE", "/assessments/{assessmentId}", assessment_delete, "removeAssessment",
      "Put an assessment into the data root's .trash; If-Match", "assessments", NULL, NULL, NULL, AUTH_ADMIN,

@@ -8,6 +8,7 @@
 #include "models/base/mem.h"
 #include "web/exchange.h"
 #include "web/listen.h"
+#include "web/tables.h"
 #include "web/workflow.h"
 #include <assert.h>
 #include <cpl_conv.h>
@@ -19,6 +20,8 @@
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
+
+void CPL_DLL RegisterOGRMEM(void); /* exported; declared in no header for C */
 
 enum {
     SERVE_THREADS = 8, /* below TILES_MAX_OPEN, which tile_render.c counts on */
@@ -56,6 +59,10 @@ const struct assessment *service_collection(const struct service *s, const struc
     for (int i = 0; i < s->n; i++)
         if (strcmp(s->assessment[i]->collection_id, id) == 0)
             return s->assessment[i];
+    enum table_kind kind;
+    const struct assessment *of = tables_parse(s, id, &kind);
+    if (of)
+        return tables_borrow(s, q, of, kind, a);
     http_problem(q, a, 404, NULL, "there is no collection '%.60s'; /collections lists them", id);
     return NULL;
 }
@@ -133,7 +140,8 @@ static bool open_maps(struct service *s, const struct serve_options *o, struct e
         return err_set(e, ERR_USAGE, "there is nothing to serve; give a folder that 'aftermap assess' made");
     s->assessment = mem_array((size_t)o->n_dirs + 1, sizeof *s->assessment, "the maps", e);
     s->tiles = s->assessment ? tile_store_create(e) : NULL;
-    if (!s->tiles)
+    s->tables = s->tiles ? tables_create(e) : NULL;
+    if (!s->tables)
         return false;
     for (int i = 0; i < o->n_dirs; i++) {
         s->assessment[i] = assessment_open(o->dirs[i], e);
@@ -153,6 +161,7 @@ static void prepare_gdal(void)
     GDALRegister_GTiff();
     GDALRegister_MEM();
     GDALRegister_PNG();
+    RegisterOGRMEM();
     CPLSetConfigOption("GDAL_PAM_ENABLED", "NO");
     CPLSetConfigOption("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR");
 }
@@ -307,6 +316,7 @@ void serve_stop(struct serve *s)
     for (int i = 0; i < v->service.n; i++)
         assessment_close(v->service.assessment[i]);
     free(v->service.assessment);
+    tables_free(v->service.tables);
     tile_store_free(v->service.tiles);
     auth_free(v->auth);
     guard_close(&v->guard);

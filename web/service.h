@@ -17,12 +17,14 @@
 struct tile_store; /* rendered tiles and open rasters (tiles.c) */
 struct workflow;   /* store, jobs and uploads under a data root */
 struct watch;
+struct tables; /* the smaller collections (tables.c) */
 
 struct service {
     struct assessment **assessment; /* [n], guarded by maps_lock */
     int n;
     pthread_rwlock_t maps_lock;
     struct tile_store *tiles;
+    struct tables *tables;
     struct workflow *workflow; /* NULL: maps are only shown */
     const struct auth *auth;   /* NULL: no tokens */
     struct watch *watch;
@@ -41,6 +43,7 @@ void service_hide(struct service *s, const char *id); /* closes it, if it is sho
 /* NULL when there is none; the reply is a 404 then. */
 const struct assessment *service_assessment(const struct service *s, const struct http_request *q,
                                             const char *id, struct http_reply *a);
+/* Also a smaller collection (tables.h), which is then borrowed for the request. */
 const struct assessment *service_collection(const struct service *s, const struct http_request *q,
                                             const char *id, struct http_reply *a);
 

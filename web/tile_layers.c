@@ -196,12 +196,12 @@ static void bound(struct tile_layer *layer)
 }
 
 /* "2024:05:06 07:08:09" of TIFF, as a date; anything else is left out. */
-static void read_date(struct tile_layer *layer, GDALDatasetH ds)
+static void read_date(struct tile_source *t, GDALDatasetH ds)
 {
     const char *s = GDALGetMetadataItem(ds, "TIFFTAG_DATETIME", NULL);
     int y, m, d;
     if (s && sscanf(s, "%4d:%2d:%2d", &y, &m, &d) == 3 && y > 1900 && m > 0 && m < 13 && d > 0 && d < 32)
-        snprintf(layer->date, sizeof layer->date, "%04d-%02d-%02d", y, m, d);
+        snprintf(t->date, sizeof t->date, "%04d-%02d-%02d", y, m, d);
 }
 
 /* value NULL: this raster gives no samples. */
@@ -221,8 +221,10 @@ static bool add_source(struct tile_layer *layer, const char *path, float *value,
         return false;
     }
     pthread_mutex_init(&s->lock, NULL);
+    s->n_all_bands = GDALGetRasterCount(ds);
+    read_date(s, ds);
     if (layer->n == 0)
-        read_date(layer, ds);
+        memcpy(layer->date, s->date, sizeof layer->date);
     for (int k = 0; k < s->n_bands; k++)
         if (GDALGetRasterDataType(GDALGetRasterBand(ds, s->band[k])) != GDT_Byte)
             layer->is_byte = false;

@@ -31,6 +31,8 @@ struct tile_source {
     char *wkt;
     int width, height;
     int band[3], n_bands; /* 1 or 3 shown */
+    int n_all_bands;
+    char date[32];        /* as the file says it, YYYY-MM-DD; "" unknown */
     double resolution;    /* metres per pixel in EPSG:3857 */
     pthread_mutex_t lock; /* guards dataset */
     GDALDatasetH dataset; /* NULL: closed */

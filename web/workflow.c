@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAIT_MS = 1000 };
+enum { WAIT_MS = 250 };
 
 /* Shows the map of an assessment, or its event as long as there is no map. */
 static void show(struct workflow *w, const char *aid)
@@ -105,9 +105,9 @@ void workflow_close(struct workflow *w)
     if (!w)
         return;
     atomic_store(&w->is_stopping, true);
-    jobs_stop(w->jobs);
-    if (w->has_thread)
+    if (w->has_thread) /* first, for it looks at jobs */
         pthread_join(w->thread, NULL);
+    jobs_stop(w->jobs);
     event_cache_free(w->events);
     store_close(w->store);
     pthread_mutex_destroy(&w->upload_lock);

@@ -41,7 +41,7 @@ check "health" "$(get "$base/healthz")" '{"status":"ok"}'
 check "ready" "$(code "$base/readyz")" 200
 
 echo "# collections"
-check "collections: one" "$(get "$base/collections" | jq -r '.collections[].id')" demo.buildings
+check "collections: buildings and images" "$(get "$base/collections" | jq -r '[.collections[].id] | join(" ")')" "demo.buildings demo.scenes"
 box=$(ogrinfo -so "$map/damage.gpkg" buildings | sed -n 's/^Extent: (\(.*\), \(.*\)) - (\(.*\), \(.*\))/\1 \2 \3 \4/p')
 check "collection: extent is OGR's" "$(get "$base/collections/demo.buildings" |
     jq -r '.extent.spatial.bbox[0] | map(. * 1e6 | round / 1e6 | tostring) | join(" ")')" "$(echo "$box" | jq -R -r 'split(" ") | map(tonumber * 1e6 | round / 1e6 | tostring) | join(" ")')"
