@@ -732,9 +732,9 @@ bool pate_study_run(const struct imageset *private_set, const struct imageset *p
               check_options(s, e);
     out->n_public = s->n_public;
     out->n_units = s->shards.n_units;
-    ok = ok && (o->dry_run ||
-                (make_folder(s, e) && claim_teachers(s, e) && claim_release(s, e) && vote(s, e) &&
-                 release(s, e) && write_answers(s, e) && write_ledgers(s, e) && train_students(s, e)));
+    ok = ok && (o->dry_run || (make_folder(s, e) && claim_teachers(s, e) && claim_release(s, e) &&
+                               vote(s, e) && release(s, e) && write_release(s, s->n_asked, e) &&
+                               write_answers(s, e) && write_ledgers(s, e) && train_students(s, e)));
     pate_shards_free(&s->shards);
     free(s->query);
     free(s->vote);
