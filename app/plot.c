@@ -5,6 +5,7 @@
 #include "app/plot.h"
 
 #include "models/base/file.h"
+#include "models/base/markup.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,24 +22,6 @@ struct axis {
     double tick[MAX_TICKS];
     int n_ticks;
 };
-
-static void text(FILE *f, const char *s)
-{
-    for (; *s; s++)
-        switch (*s) {
-        case '<':
-            fputs("&lt;", f);
-            break;
-        case '>':
-            fputs("&gt;", f);
-            break;
-        case '&':
-            fputs("&amp;", f);
-            break;
-        default:
-            putc((unsigned char)*s < 32 ? ' ' : *s, f);
-        }
-}
 
 /* Steps of 1, 2 or 5 times a power of ten, the data's range widened to whole steps. */
 static void linear_ticks(struct axis *a)
@@ -93,12 +76,12 @@ static void frame(FILE *f, const struct plot *p, const struct axis *x, const str
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
             "role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n<title>",
             WIDTH, HEIGHT, WIDTH, HEIGHT);
-    text(f, p->title);
+    markup_write_text(f, p->title);
     fprintf(f,
             "</title>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n<text x=\"%d\" y=\"26\" "
             "font-size=\"16\" font-weight=\"600\">",
             WIDTH, HEIGHT, LEFT);
-    text(f, p->title);
+    markup_write_text(f, p->title);
     fputs("</text>\n<g stroke=\"#dddddd\">\n", f);
     for (int i = 0; i < y->n_ticks; i++) {
         const double at = BOTTOM + (y->tick[i] - y->low) / (y->high - y->low) * (TOP - BOTTOM);
@@ -116,10 +99,10 @@ static void frame(FILE *f, const struct plot *p, const struct axis *x, const str
                 LEFT + (x->tick[i] - x->low) / (x->high - x->low) * (RIGHT - LEFT), BOTTOM + 20,
                 x->is_log ? pow(10, x->tick[i]) : x->tick[i]);
     fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + RIGHT) / 2, BOTTOM + 44);
-    text(f, p->x_label);
+    markup_write_text(f, p->x_label);
     fprintf(f, "</text>\n<text x=\"18\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 18 %d)\">",
             (TOP + BOTTOM) / 2, (TOP + BOTTOM) / 2);
-    text(f, p->y_label);
+    markup_write_text(f, p->y_label);
     fputs("</text>\n</g>\n", f);
 }
 
@@ -171,7 +154,7 @@ static void line(FILE *f, const struct plot_series *s, const struct axis *x, con
             continue;
         fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>",
                 place(x, s->x[i], LEFT, RIGHT), place(y, s->y[i], BOTTOM, TOP), color);
-        text(f, s->name);
+        markup_write_text(f, s->name);
         fprintf(f, ": %.4g at %.6g", s->y[i], s->x[i]);
         if (s->low && isfinite(s->low[i]) && isfinite(s->high[i]))
             fprintf(f, " [%.4g, %.4g]", s->low[i], s->high[i]);
@@ -189,9 +172,9 @@ static void marks(FILE *f, const struct plot_series *s, const struct axis *x, co
                 "<path fill=\"#ffffff\" stroke=\"%s\" stroke-width=\"1.6\" d=\"M%.1f %.1fl5 5l-5 5l-5 "
                 "-5z\"><title>",
                 color, place(x, s->x[i], LEFT, RIGHT), place(y, s->mark[i], BOTTOM, TOP) - 5);
-        text(f, s->name);
+        markup_write_text(f, s->name);
         fprintf(f, ", ");
-        text(f, label ? label : "");
+        markup_write_text(f, label ? label : "");
         fprintf(f, ": %.4g at %.6g</title></path>\n", s->mark[i], s->x[i]);
     }
 }
@@ -203,7 +186,7 @@ static void mark_legend(FILE *f, const char *label, int row)
             "<path fill=\"#ffffff\" stroke=\"#333333\" stroke-width=\"1.6\" d=\"M%d %dl5 5l-5 5l-5 "
             "-5z\"/>\n<text x=\"%d\" y=\"%d\">",
             RIGHT + 30, at - 5, RIGHT + 52, at + 4);
-    text(f, label);
+    markup_write_text(f, label);
     fputs("</text>\n", f);
 }
 
@@ -215,7 +198,7 @@ static void legend(FILE *f, const struct plot_series *s, int row)
             "x=\"%d\" y=\"%d\">",
             RIGHT + 16, RIGHT + 44, at, at, colors[row], s->dashed ? " stroke-dasharray=\"6 5\"" : "",
             RIGHT + 52, at + 4);
-    text(f, s->name);
+    markup_write_text(f, s->name);
     fputs("</text>\n", f);
 }
 

@@ -6,6 +6,7 @@
 
 #include "geo/mapping_parts.h"
 #include "models/base/file.h"
+#include "models/base/markup.h"
 #include "models/base/mem.h"
 #include <cpl_conv.h>
 #include <cpl_string.h>
@@ -54,36 +55,11 @@ static const char *text_of(const cJSON *j, const char *key)
 
 /* ---- writing */
 
-/* n bytes of UTF-8 as HTML text or attribute value; control characters become spaces. */
-static void escaped_bytes(FILE *f, const char *s, size_t n)
-{
-    for (; n > 0; s++, n--)
-        switch (*s) {
-        case '<':
-            fputs("&lt;", f);
-            break;
-        case '>':
-            fputs("&gt;", f);
-            break;
-        case '&':
-            fputs("&amp;", f);
-            break;
-        case '"':
-            fputs("&quot;", f);
-            break;
-        case '\'':
-            fputs("&#39;", f);
-            break;
-        default:
-            putc((unsigned char)*s < 32 || *s == 127 ? ' ' : *s, f);
-        }
-}
-
 /* Text of a file may be in any encoding: what is no UTF-8 loses the letters that are not ASCII. */
 static void escaped(FILE *f, const char *s)
 {
     char *ascii = CPLIsUTF8(s, -1) ? NULL : CPLForceToASCII(s, -1, '_');
-    escaped_bytes(f, ascii ? ascii : s, strlen(ascii ? ascii : s));
+    markup_write_text(f, ascii ? ascii : s);
     CPLFree(ascii);
 }
 
@@ -98,7 +74,7 @@ static void filled(const struct page *p, enum report_word w, const char *const *
     const char *s = word(p, w);
     while (*s) {
         const size_t plain = strcspn(s, "{");
-        escaped_bytes(p->f, s, plain);
+        markup_write(p->f, s, plain);
         s += plain;
         if (s[0] == '{' && s[1] >= '0' && s[1] < '0' + n && s[2] == '}') {
             fputs("<bdi>", p->f);
@@ -106,7 +82,7 @@ static void filled(const struct page *p, enum report_word w, const char *const *
             fputs("</bdi>", p->f);
             s += 3;
         } else if (*s)
-            escaped_bytes(p->f, s++, 1);
+            markup_write(p->f, s++, 1);
     }
 }
 
