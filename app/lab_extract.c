@@ -253,7 +253,7 @@ static bool run(void *options_, const struct common *common, const struct progre
 }
 
 const struct command command_lab_extract = {
-    .name = "extract",
+    .name = "lab extract",
     .args_doc = "NET.json|random:INPUTS-UNITS-OUTPUTS",
     .summary = "Recover a two-layer ReLU network from its answers alone",
     .doc = "Recovers every weight of a network with one layer of ReLU units, in double precision, by asking "
