@@ -3,6 +3,7 @@
  * and their argp options, so that none of them can tell another story than the program. */
 #include "app/command.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -185,10 +186,12 @@ static void print_option_words(const struct argp_option *o)
             printf(" --%s%s", o->name, o->arg ? "=" : "");
 }
 
-/* The second word of a member's name. */
+/* The second word of a member's name, which holds both. */
 static const char *member_name(const struct command *c)
 {
-    return strchr(c->name, ' ') + 1;
+    const char *space = strchr(c->name, ' ');
+    assert(space);
+    return space + 1;
 }
 
 static void print_bash_words(const struct command *c)
