@@ -26,7 +26,9 @@ fi
 jobs=$(nproc)
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DAM_WERROR=ON >/dev/null
 cmake --build "$build" -j "$jobs"
-ctest --test-dir "$build" --output-on-failure
+# Servers and browsers one after the other: they wait on clocks.
+ctest --test-dir "$build" -LE 'http|ui' -j "$jobs" --output-on-failure
+ctest --test-dir "$build" -L 'http|ui' --output-on-failure
 
 # The sanitizer build runs the unit and command-line tests again; the page and the server are covered above.
 # Its warnings are no errors: the sanitizers' own checks make gcc see conversions that are not in the source.
@@ -34,4 +36,5 @@ cmake -S . -B "$build-sanitize" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DAM_SANITIZE=
 # libgdal, its drivers and the words of the command line live as long as the process; the build runs the program, too.
 export ASAN_OPTIONS=detect_leaks=0
 cmake --build "$build-sanitize" -j "$jobs"
-ctest --test-dir "$build-sanitize" -L 'unit|cli|http' --output-on-failure
+ctest --test-dir "$build-sanitize" -L 'unit|cli' -j "$jobs" --output-on-failure
+ctest --test-dir "$build-sanitize" -L http --output-on-failure
