@@ -29,14 +29,26 @@ struct date {
     float v[MAX_CELLS], mean[MAX_CELLS], inverse_sd[MAX_CELLS];
 };
 
+/* LANES neighbours at once, each lane in the order of the plain sum, so that the bits are its bits. */
+enum { LANES = 4 };
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef float lanes_unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
 /* Sums over windows of 2 RADIUS + 1 cells, cut off at the border. in and out may be the same. */
 static void box_sum(const float *in, int side, float *out)
 {
     float across[MAX_CELLS];
     for (int y = 0; y < side; y++) {
         float padded[MAX_SIDE + 2 * RADIUS] = {0.0f};
+        int x = 0;
         memcpy(padded + RADIUS, in + y * side, (size_t)side * sizeof *in);
-        for (int x = 0; x < side; x++) {
+        for (; x + LANES <= side; x += LANES) {
+            lanes sum = {0};
+            for (int k = 0; k <= 2 * RADIUS; k++)
+                sum += *(const lanes_unaligned *)(padded + x + k);
+            *(lanes_unaligned *)(across + y * side + x) = sum;
+        }
+        for (; x < side; x++) {
             float sum = 0.0f;
             for (int k = 0; k <= 2 * RADIUS; k++)
                 sum += padded[x + k];
@@ -44,34 +56,56 @@ static void box_sum(const float *in, int side, float *out)
         }
     }
     for (int y = 0; y < side; y++) {
-        float *o = out + y * side;
-        memset(o, 0, (size_t)side * sizeof *o);
-        for (int k = y < RADIUS ? 0 : y - RADIUS; k <= y + RADIUS && k < side; k++)
-            for (int x = 0; x < side; x++)
-                o[x] += across[k * side + x];
+        const int from = y < RADIUS ? 0 : y - RADIUS, to = y + RADIUS < side ? y + RADIUS + 1 : side;
+        int x = 0;
+        for (; x + LANES <= side; x += LANES) {
+            lanes sum = {0};
+            for (int k = from; k < to; k++)
+                sum += *(const lanes_unaligned *)(across + k * side + x);
+            *(lanes_unaligned *)(out + y * side + x) = sum;
+        }
+        for (; x < side; x++) {
+            float sum = 0.0f;
+            for (int k = from; k < to; k++)
+                sum += across[k * side + x];
+            out[y * side + x] = sum;
+        }
     }
+}
+
+/* Sum of a date's bands over the pixels of a cell; *empty where all are zero. */
+static inline float cell_sum(const float *p, size_t row, size_t cin, int factor, int n_bands, bool *empty)
+{
+    float sum = 0.0f;
+    int n_zero = 0;
+    for (int y = 0; y < factor; y++, p += row) {
+        const float *q = p;
+        for (int x = 0; x < factor; x++, q += cin)
+            for (int b = 0; b < n_bands; b++) {
+                sum += q[b];
+                n_zero += q[b] == 0.0f;
+            }
+    }
+    *empty = n_zero == n_bands * factor * factor;
+    return sum;
 }
 
 static void cells_fill(const struct imageset_layout *l, const float *x, int factor, int side,
                        struct date d[2])
 {
-    const int nb = l->n_bands, cin = imageset_input_channels(l);
+    const int nb = l->n_bands;
+    const size_t cin = (size_t)imageset_input_channels(l), row = (size_t)l->size * cin;
     const float unit = 1.0f / (float)(nb * factor * factor);
     for (int cy = 0; cy < side; cy++)
         for (int cx = 0; cx < side; cx++) {
-            float sum[2] = {0.0f, 0.0f};
-            bool has_data[2] = {false, false};
-            for (int py = cy * factor; py < (cy + 1) * factor; py++)
-                for (int px = cx * factor; px < (cx + 1) * factor; px++) {
-                    const float *p = x + ((size_t)py * (size_t)l->size + (size_t)px) * (size_t)cin;
-                    for (int k = 0; k < 2; k++)
-                        for (int b = 0; b < nb; b++) {
-                            sum[k] += p[k * nb + b];
-                            has_data[k] |= p[k * nb + b] != 0.0f;
-                        }
-                }
+            const float *p = x + (size_t)(cy * factor) * row + (size_t)(cx * factor) * cin;
+            float sum[2];
+            bool empty[2];
             for (int k = 0; k < 2; k++)
-                d[k].v[cy * side + cx] = has_data[0] && has_data[1] ? sum[k] * unit : 0.0f;
+                sum[k] = factor == 2 && nb == 3 ? cell_sum(p + 3 * k, row, cin, 2, 3, &empty[k])
+                                                : cell_sum(p + k * nb, row, cin, factor, nb, &empty[k]);
+            for (int k = 0; k < 2; k++)
+                d[k].v[cy * side + cx] = empty[0] || empty[1] ? 0.0f : sum[k] * unit;
         }
 }
 
@@ -89,14 +123,13 @@ static void moments_fill(struct date *d, const float *inverse_count, int side)
     }
 }
 
-/* r of every cell with the later date's cell (x + dx, y + dy), 0 where that lies outside. Returns its sum
- * within the margin. */
-static float correlate(const struct date d[2], const float *inverse_count, int side, int dx, int dy, float *r)
+/* r of every cell with the later date's cell (x + dx, y + dy), 0 where that lies outside. */
+static void correlate(const struct date d[2], const float *inverse_count, int side, int dx, int dy, float *r)
 {
     const int x0 = dx < 0 ? -dx : 0, x1 = dx > 0 ? side - dx : side, y0 = dy < 0 ? -dy : 0,
-              y1 = dy > 0 ? side - dy : side, margin = side / 8;
+              y1 = dy > 0 ? side - dy : side;
     const size_t bytes = (size_t)(side * side) * sizeof *r;
-    float product[MAX_CELLS], sum = 0.0f;
+    float product[MAX_CELLS];
     memset(product, 0, bytes);
     memset(r, 0, bytes);
     for (int y = y0; y < y1; y++) {
@@ -114,27 +147,38 @@ static float correlate(const struct date d[2], const float *inverse_count, int s
             r[a + x] = v < -1.0f ? -1.0f : v;
         }
     }
-    for (int y = margin; y < side - margin; y++)
-        for (int x = margin; x < side - margin; x++)
-            sum += r[y * side + x];
-    return sum;
 }
 
-/* r at the best shift. */
+enum { SHIFTS = (2 * REACH + 1) * (2 * REACH + 1), TOGETHER = 5 };
+_Static_assert(SHIFTS % TOGETHER == 0, "shifts come in whole groups");
+
+/* r at the best shift. Sums are made of several shifts at once: each has its order, and none waits for itself. */
 static void best_fill(const struct date d[2], const float *inverse_count, int side, float *best)
 {
-    float r[MAX_CELLS], most = -INFINITY;
+    const int margin = side / 8;
+    int shift[SHIFTS][2], n = 0;
+    float r[TOGETHER][MAX_CELLS], most = -INFINITY;
     for (int away = 0; away <= 2 * REACH * REACH; away++)
         for (int dy = -REACH; dy <= REACH; dy++)
-            for (int dx = -REACH; dx <= REACH; dx++) {
-                if (dx * dx + dy * dy != away)
-                    continue;
-                const float sum = correlate(d, inverse_count, side, dx, dy, r);
-                if (sum > most) {
-                    most = sum;
-                    memcpy(best, r, (size_t)(side * side) * sizeof *best);
+            for (int dx = -REACH; dx <= REACH; dx++)
+                if (dx * dx + dy * dy == away) {
+                    shift[n][0] = dx;
+                    shift[n++][1] = dy;
                 }
+    for (int i = 0; i < SHIFTS; i += TOGETHER) {
+        float sum[TOGETHER] = {0.0f};
+        for (int k = 0; k < TOGETHER; k++)
+            correlate(d, inverse_count, side, shift[i + k][0], shift[i + k][1], r[k]);
+        for (int y = margin; y < side - margin; y++)
+            for (int x = margin; x < side - margin; x++)
+                for (int k = 0; k < TOGETHER; k++)
+                    sum[k] += r[k][y * side + x];
+        for (int k = 0; k < TOGETHER; k++)
+            if (sum[k] > most) {
+                most = sum[k];
+                memcpy(best, r[k], (size_t)(side * side) * sizeof *best);
             }
+    }
 }
 
 void match_fill(const struct imageset_layout *l, float *x)
@@ -154,11 +198,16 @@ void match_fill(const struct imageset_layout *l, float *x)
     for (int k = 0; k < 2; k++)
         moments_fill(&d[k], inverse_count, side);
     best_fill((const struct date *)d, inverse_count, side, best);
-    for (int y = 0; y < l->size; y++)
-        for (int px = 0; px < l->size; px++, x += cin) {
-            /* pixels beyond the last whole cell belong to it */
-            const int cy = y / factor < side ? y / factor : side - 1,
-                      cx = px / factor < side ? px / factor : side - 1;
-            x[cin - 1] = gated && x[cin - 2] < 0.0f ? 0.0f : (float)MATCH_GAIN * best[cy * side + cx];
+    for (int y = 0; y < l->size; y++) {
+        /* pixels beyond the last whole cell belong to it */
+        const float *cell = best + (y / factor < side ? y / factor : side - 1) * side;
+        for (int px = 0, within = 0, left = side - 1; px < l->size; px++, x += cin) {
+            x[cin - 1] = gated && x[cin - 2] < 0.0f ? 0.0f : (float)MATCH_GAIN * *cell;
+            if (++within == factor && left > 0) {
+                within = 0;
+                left--;
+                cell++;
+            }
         }
+    }
 }
