@@ -3,12 +3,13 @@
  * of its method. A new one = one file + one row here. */
 #include "app/command.h"
 
-static const struct command *const members[] = {&command_lab_pate, &command_lab_extract, NULL};
+static const struct command *const members[] = {&command_lab_pate, &command_lab_extract, &command_lab_diffuse,
+                                                NULL};
 
 const struct command command_lab = {
     .name = "lab",
     .args_doc = "NAME ...",
-    .summary = "Studies beyond one training: private teachers, extraction",
+    .summary = "Studies beyond one training: private teachers, extraction, diffusion",
     .doc = "Studies that take many trainings, each after its papers:",
     .subcommands = members,
 };

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# `aftermap lab diffuse`: a teacher of plain images, stopped and gone on with, its student, the images both make and
+# how these are marked (read by GDAL's programs); the same on an event; what is refused and how it is said.
+# shellcheck source=lib.sh
+source "$(dirname "$0")/lib.sh"
+for tool in jq gdalinfo; do
+    command -v $tool >/dev/null || { echo "no $tool"; exit 77; }
+done
+
+# 60 images of 8 x 8: the first 30 dark (class 0), the others bright (class 1)
+{
+    printf '\0\0\x08\x03\0\0\0\x3c\0\0\0\x08\0\0\0\x08'
+    for i in $(seq 0 59); do head -c 64 /dev/zero | tr '\0' "\\$(printf %o $((40 + 150 * (i / 30))))"; done
+} >images.idx
+{
+    printf '\0\0\x08\x01\0\0\0\x3c'
+    for i in $(seq 0 59); do [ "$i" -lt 30 ] && printf '\0' || printf '\x01'; done
+} >labels.idx
+data=idx:images.idx,labels.idx
+diffuse() { "$aftermap" lab diffuse "$@" --progress none; }
+quick=(--noise-steps 16 --width 8 --batch 8 --lr 0.004 --cap 100)
+
+diffuse train $data "${quick[@]}" --updates 120 -o teacher.safetensors --json -q >out.json || fail 'train failed'
+jq -e '.method == "teacher" and .classes == 2 and .size_px == 8 and .images == 48 and .updates == 120' out.json >/dev/null ||
+    fail "train reports $(cat out.json)"
+diffuse distill teacher.safetensors $data --plan 16,4,1 --batch 8 --updates 60 --cap 100 -o student.safetensors -q >/dev/null ||
+    fail 'distill failed'
+diffuse distill teacher.safetensors $data --method btd --batch 8 --updates 8 -o btd.safetensors -q >/dev/null ||
+    fail 'distill by btd failed'
+
+# stopped by a signal and gone on with: the same bits as the unbroken run, whatever the threads
+"$aftermap" lab diffuse train $data "${quick[@]}" --updates 120 --threads 1 -o again.safetensors --progress json >/dev/null \
+    2>stopped.txt &
+pid=$!
+for _ in $(seq 600); do
+    grep -q '"stage":"train"' stopped.txt && break
+    kill -0 $pid 2>/dev/null || break
+    sleep 0.01
+done
+kill -INT $pid 2>/dev/null || true
+status=0
+wait $pid || status=$?
+[ $status -eq 130 ] || [ $status -eq 0 ] || fail "a stopped run ended with $status: $(tail -n 2 stopped.txt)"
+echo "the stopped run: $(tail -n 1 stopped.txt)"
+[ -f again.safetensors ] || fail "a stopped run left nothing: $(cat stopped.txt)"
+diffuse train $data "${quick[@]}" --updates 120 --threads 3 --resume -o again.safetensors -q >/dev/null || fail 'resume failed'
+cmp -s again.safetensors teacher.safetensors || fail 'a run that was stopped ends in other bits'
+
+# samples: one call of the student, 16 of the teacher; bright is bright, dark is dark; every mark is there
+diffuse sample student.safetensors --count 3 -o made --seed 7 --json -q >made.json || fail 'sample failed'
+jq -e '.synthetic and .calls == 1 and .method == "tract" and (.files | length) == 6 and all(.files[]; .synthetic)' made.json \
+    >/dev/null || fail "sample reports $(head -c 300 made.json)"
+jq -e '.seed == "7" and (.files | length) == 6' made/synthetic-list.json >/dev/null || fail 'the list beside the images'
+for file in made/*; do
+    case $file in made/synthetic-*) ;; *) fail "$file does not say that it is synthetic" ;; esac
+done
+first=$(jq -r '.files[0].file' made.json)
+last=$(jq -r '.files[5].file' made.json)
+gdalinfo -stats "made/$last" >info.txt 2>&1
+grep -q 'TIFFTAG_IMAGEDESCRIPTION=SYNTHETIC (aftermap diffusion [0-9a-f]* seed 7)' info.txt || fail "no mark: $(cat info.txt)"
+grep -q 'SYNTHETIC=YES' info.txt || fail 'no SYNTHETIC=YES'
+grep -q 'Description = synthetic' info.txt || fail 'no band that says synthetic'
+grep -q 'Minimum=1.000, Maximum=1.000' info.txt || fail 'the synthetic band is not all ones'
+grep -qiE 'coordinate system is|DATETIME' info.txt && fail 'a made-up image has a place or a date'
+mean() { gdalinfo -stats "$1" 2>/dev/null | sed -n 's/.*STATISTICS_MEAN=//p' | head -n 1; }
+echo "means asked dark and bright: $(mean "made/$first") $(mean "made/$last")"
+awk "BEGIN { exit !($(mean "made/$first") + 60 < $(mean "made/$last")) }" || fail 'classes look alike'
+gdalinfo made/synthetic-sheet.png 2>/dev/null | grep -q 'SYNTHETIC' || fail 'the sheet is not marked'
+rm -f made/*.aux.xml
+# a sample depends on its own number alone, and images of before are not replaced unasked
+diffuse sample student.safetensors --count 5 -o more --seed 7 -q >/dev/null
+cmp -s "made/$last" "more/$last" || fail 'asking for more changes what is there'
+expect 2 'exists already' diffuse sample student.safetensors -o made
+diffuse sample teacher.safetensors --class 1 --count 2 --calls 16 -o taught -q >/dev/null || fail 'sampling a teacher'
+[ "$(ls taught/*.tif | wc -l)" -eq 2 ] || fail 'one class asked for'
+
+# refusals
+expect 2 'exists already' diffuse train $data -o teacher.safetensors
+expect 2 'no option of .lab diffuse sample' diffuse sample teacher.safetensors --plan 4,1 -o x
+expect 2 'say train, distill or sample' diffuse melt
+expect 2 'each number divides' diffuse distill teacher.safetensors $data --plan 16,5 -o x.safetensors
+expect 2 'distilled already' diffuse distill student.safetensors $data -o x.safetensors
+expect 2 'does not divide' diffuse sample teacher.safetensors --calls 5 -o x
+expect 2 'knows no class' diffuse sample teacher.safetensors --class burnt -o x
+expect 2 'whole factor' diffuse train $data --size 5 -o x.safetensors
+expect 6 'other settings' diffuse train $data "${quick[@]}" --updates 99 --resume -o teacher.safetensors
+expect 6 'images.idx is no model' diffuse sample images.idx -o x
+[ ! -e x ] && [ ! -e x.safetensors ] || fail 'a refusal left something behind'
+
+# an event: pairs of dates, grades as classes; a diffusion model is no damage model
+make_scene scene 3 && [ -f scene/pre.tif ] || { echo 'no scene maker; the rest is left out'; finish; exit; }
+"$aftermap" tile --pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg --label-field damage -o event -q >/dev/null
+find event -type f -exec sha256sum {} + | sort >before.txt
+diffuse train event --size 8 "${quick[@]}" --updates 3 -o event.safetensors -q >/dev/null || fail 'train on an event'
+diffuse sample event.safetensors --class destroyed --count 2 --calls 4 -o pairs --json -q >pairs.json || fail 'sample of an event'
+jq -e '.dates == 2 and .bands == 6 and .files[0].class == "destroyed"' pairs.json >/dev/null || fail "$(cat pairs.json)"
+find event -type f -exec sha256sum {} + | sort | cmp -s - before.txt || fail 'the event changed'
+expect 6 'aftermap model|lacks' "$aftermap" assess event --model event.safetensors -o maps --progress none
+finish
