@@ -364,8 +364,25 @@ static void open_layer(struct assessment *as, int i, const cJSON *inputs, FILE *
         }
     for (int j = 0; j < k; j++)
         add_revision(revision, path[j]);
-    tile_layer_open(&as->layer[i], path, k, false);
+    tile_layer_open(&as->layer[i], path, k, TILE_STYLE_IMAGE);
     free(path);
+}
+
+/* The layers that a prediction makes; an event says why it has none. */
+static bool open_results(struct assessment *as, const char *damage, struct err *e)
+{
+    char prob[4096];
+    int n = as->kind == ASSESSMENT_MAP;
+    if (!file_join(prob, sizeof prob, as->dir, "prob.tif", e))
+        return false;
+    tile_layer_open(&as->layer[TILE_DAMAGE], (const char *const[]){damage}, n, TILE_STYLE_CLASSES);
+    tile_layer_open(&as->layer[TILE_PROB], (const char *const[]){prob}, n, TILE_STYLE_PROBABILITY);
+    tile_layer_open(&as->layer[TILE_UNCERTAINTY], (const char *const[]){prob}, n, TILE_STYLE_UNCERTAINTY);
+    for (int i = TILE_DAMAGE; !n && i <= TILE_UNCERTAINTY; i++)
+        snprintf(as->layer[i].why, sizeof as->layer[i].why, "nothing was predicted yet");
+    snprintf(as->layer[TILE_SHIFT].why, sizeof as->layer[TILE_SHIFT].why,
+             "shifts are kept with the event, and only its map is shown");
+    return true;
 }
 
 /* The working grid's EPSG code, from its number or out of its definition; 0 when it has none. */
@@ -417,9 +434,8 @@ static bool read_run(struct assessment *as, struct err *e)
     const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(run, "inputs");
     open_layer(as, TILE_PRE, inputs, f);
     open_layer(as, TILE_POST, inputs, f);
-    tile_layer_open(&as->layer[TILE_DAMAGE], (const char *const[]){raster_path}, is_map, true);
-    if (!is_map)
-        snprintf(as->layer[TILE_DAMAGE].why, sizeof as->layer[TILE_DAMAGE].why, "nothing was predicted yet");
+    if (!open_results(as, raster_path, e))
+        goto out;
     add_revision(f, run_path);
     add_revision(f, raster_path);
     add_revision(f, gpkg_path);

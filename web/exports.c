@@ -50,8 +50,8 @@ void exports_describe(cJSON *doc, const struct http_request *q, const struct ass
         const struct tile_layer *l = &as->layer[i];
         cJSON *layer = cJSON_CreateObject();
         cJSON_AddStringToObject(layer, "id", tile_layer_names[i]);
-        cJSON_AddBoolToObject(layer, "available", l->n > 0);
-        if (l->n == 0)
+        cJSON_AddBoolToObject(layer, "available", tile_layer_is_there(l));
+        if (!tile_layer_is_there(l))
             cJSON_AddStringToObject(layer, "reason", l->why);
         if (*l->date)
             cJSON_AddStringToObject(layer, "date", l->date);
@@ -59,7 +59,7 @@ void exports_describe(cJSON *doc, const struct http_request *q, const struct ass
     }
     http_link(links, q, "collection", HTTP_JSON, "The buildings", "/collections/%s", as->collection_id);
     for (int i = 0; i < TILE_LAYERS; i++)
-        if (as->layer[i].n)
+        if (tile_layer_is_there(&as->layer[i]))
             http_link(links, q, "tilejson", HTTP_JSON, tile_layer_names[i], "/tiles/%s/%s/tilejson.json",
                       as->id, tile_layer_names[i]);
     for (int i = 0; i < N_EXPORTS && as->kind == ASSESSMENT_MAP; i++)

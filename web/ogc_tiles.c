@@ -198,7 +198,7 @@ static void write_capabilities(FILE *f, const struct service *s, const struct ht
         f);
     for (int i = 0; i < s->n; i++)
         for (int k = 0; k < TILE_LAYERS; k++)
-            if (s->assessment[i]->layer[k].n)
+            if (tile_layer_is_there(&s->assessment[i]->layer[k]))
                 write_layer(f, q, s->assessment[i], k);
     fputs("<TileMatrixSet><ows:Identifier>WebMercatorQuad</ows:Identifier>"
           "<ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>"

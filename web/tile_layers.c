@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const tile_layer_names[TILE_LAYERS] = {"pre", "post", "damage"};
+const char *const tile_layer_names[TILE_LAYERS] = {"pre", "post", "damage", "prob", "uncertainty", "shift"};
 
 #define EARTH_HALF_M 20037508.342789244 /* half the width of the Web Mercator square */
 
@@ -52,7 +52,7 @@ GDALDatasetH tile_raster_open(const char *path, struct err *e)
 }
 
 /* Red, green, blue where the file names them; else the first three; else one band as grey. */
-static void choose_bands(struct tile_source *s, GDALDatasetH ds, bool is_classes)
+static void choose_bands(struct tile_source *s, GDALDatasetH ds, enum tile_style style)
 {
     int n = GDALGetRasterCount(ds), plain = 0;
     int by_name[3] = {0}, by_order[3] = {0};
@@ -63,7 +63,7 @@ static void choose_bands(struct tile_source *s, GDALDatasetH ds, bool is_classes
         if (meaning != GCI_AlphaBand && plain < 3)
             by_order[plain++] = i;
     }
-    s->n_bands = plain == 3 && !is_classes ? 3 : 1;
+    s->n_bands = plain == 3 && style == TILE_STYLE_IMAGE ? 3 : 1;
     bool is_named = by_name[0] && by_name[1] && by_name[2];
     memcpy(s->band, is_named && s->n_bands == 3 ? by_name : by_order, sizeof s->band);
 }
@@ -213,7 +213,7 @@ static bool add_source(struct tile_layer *layer, const char *path, float *value,
     if (!ds)
         return false;
     *s = (struct tile_source){.path = mem_strdup(path, e)};
-    choose_bands(s, ds, layer->is_classes);
+    choose_bands(s, ds, layer->style);
     if (!s->path || !place(s, ds, e)) {
         free(s->path);
         CPLFree(s->wkt);
@@ -228,20 +228,20 @@ static bool add_source(struct tile_layer *layer, const char *path, float *value,
     for (int k = 0; k < s->n_bands; k++)
         if (GDALGetRasterDataType(GDALGetRasterBand(ds, s->band[k])) != GDT_Byte)
             layer->is_byte = false;
-    if (value && !layer->is_classes)
+    if (value && layer->style == TILE_STYLE_IMAGE)
         sample(s, ds, value, n_samples);
     GDALClose(ds);
     layer->n++;
     return true;
 }
 
-void tile_layer_open(struct tile_layer *layer, const char *const *paths, int n, bool is_classes)
+void tile_layer_open(struct tile_layer *layer, const char *const *paths, int n, enum tile_style style)
 {
     struct err e = {0};
     size_t n_samples[3] = {0};
     /* So many rasters fill the samples evenly. */
     int stride = 1 + n / (SAMPLE_MAX / (SAMPLE_WINDOWS * SAMPLE_WINDOWS * SAMPLE_PX * SAMPLE_PX));
-    *layer = (struct tile_layer){.is_classes = is_classes, .is_byte = true};
+    *layer = (struct tile_layer){.style = style, .is_byte = true};
     snprintf(layer->why, sizeof layer->why, "run.json names no raster for it");
     if (n <= 0)
         return;
@@ -260,8 +260,36 @@ void tile_layer_open(struct tile_layer *layer, const char *const *paths, int n, 
     free(value);
 }
 
+void tile_mercator(double lon, double lat, double *x, double *y)
+{
+    *x = lon / 180 * EARTH_HALF_M;
+    *y = asinh(tan(lat * M_PI / 180)) / M_PI * EARTH_HALF_M;
+}
+
+void tile_layer_arrows(struct tile_layer *layer, struct tile_arrow *arrow, size_t n)
+{
+    double box[4] = {HUGE_VAL, HUGE_VAL, -HUGE_VAL, -HUGE_VAL};
+    *layer = (struct tile_layer){.style = TILE_STYLE_ARROWS, .arrow = arrow, .n_arrows = n};
+    if (!n) {
+        snprintf(layer->why, sizeof layer->why, "no shift was measured yet");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        box[0] = fmin(box[0], arrow[i].x);
+        box[1] = fmin(box[1], arrow[i].y);
+        box[2] = fmax(box[2], arrow[i].x);
+        box[3] = fmax(box[3], arrow[i].y);
+    }
+    for (int i = 0; i < 4; i++)
+        layer->bounds[i] = i % 2 ? to_latitude(box[i]) : to_longitude(box[i]);
+    layer->max_zoom = 20;
+}
+
 void tile_layer_close(struct tile_layer *layer)
 {
+    free(layer->arrow);
+    layer->arrow = NULL;
+    layer->n_arrows = 0;
     for (int i = 0; i < layer->n; i++) {
         struct tile_source *s = &layer->source[i];
         if (s->dataset)

@@ -197,13 +197,37 @@ static void color_class(uint8_t code, uint8_t *rgba, size_t plane)
     rgba[3 * plane] = i < 0 ? 0 : 255;
 }
 
+/* A share of 0..1, or how undecided it is, on a ramp in steps of 1/32: no tile gives more of the model away than a table
+ * does. Not finite: nothing there. */
+static void color_share(enum tile_style style, double p, uint8_t *rgba, size_t plane)
+{
+    static const uint8_t ramp[2][3][3] = {{{0xff, 0xf5, 0xeb}, {0xf1, 0x69, 0x13}, {0x7f, 0x00, 0x00}},
+                                          {{0xfc, 0xfb, 0xfd}, {0x9e, 0x9a, 0xc8}, {0x3f, 0x00, 0x7d}}};
+    bool is_uncertainty = style == TILE_STYLE_UNCERTAINTY;
+    double v = fmin(fmax(p, 0), 1);
+    if (is_uncertainty)
+        v = v <= 0 || v >= 1 ? 0 : -(v * log2(v) + (1 - v) * log2(1 - v));
+    v = round(v * 32) / 32;
+    int half = v >= 0.5; /* of the ramp's two */
+    double t = isfinite(p) ? 2 * v - half : 0;
+    for (int k = 0; k < 3; k++) {
+        double from = ramp[is_uncertainty][half][k], to = ramp[is_uncertainty][half + 1][k];
+        rgba[(size_t)k * plane] = isfinite(p) ? (uint8_t)lround(from + t * (to - from)) : 0;
+    }
+    rgba[3 * plane] = isfinite(p) ? 255 : 0;
+}
+
 /* Samples to RGBA planes [4][buffer_h][buffer_w]; px [n_bands][...], mask [...]. */
 static void color(const struct tile_layer *layer, int n_bands, const float *px, const uint8_t *mask,
                   size_t plane, uint8_t *rgba)
 {
     for (size_t i = 0; i < plane; i++) {
-        if (layer->is_classes) {
+        if (layer->style == TILE_STYLE_CLASSES) {
             color_class((uint8_t)fmaxf(0, fminf(255, px[i])), rgba + i, plane);
+            continue;
+        }
+        if (layer->style != TILE_STYLE_IMAGE) {
+            color_share(layer->style, mask[i] ? (double)px[i] : NAN, rgba + i, plane);
             continue;
         }
         for (size_t k = 0; k < 3; k++) {
@@ -228,7 +252,7 @@ static bool read_window(GDALDatasetH ds, const struct tile_layer *layer, const s
         INIT_RASTERIO_EXTRA_ARG(extra);
         bool is_reduced = win->buffer_w < win->w || win->buffer_h < win->h;
         bool is_cheap = GDALGetOverviewCount(band) > 0 || (double)win->w * win->h <= AVERAGE_MAX_PX;
-        if (is_reduced && is_cheap && !layer->is_classes)
+        if (is_reduced && is_cheap && layer->style == TILE_STYLE_IMAGE)
             extra.eResampleAlg = GRIORA_Average;
         if (GDALRasterIOEx(band, GF_Read, win->x, win->y, win->w, win->h, px + (size_t)k * plane,
                            win->buffer_w, win->buffer_h, GDT_Float32, 0, 0, &extra) != CE_None)
@@ -260,7 +284,7 @@ static GDALDatasetH memory_raster(int w, int h, const double geotransform[6], co
     return ds;
 }
 
-static bool warp(GDALDatasetH from, GDALDatasetH to, bool is_classes, struct err *e)
+static bool warp(GDALDatasetH from, GDALDatasetH to, bool is_nearest, struct err *e)
 {
     GDALWarpOptions *o = GDALCreateWarpOptions();
     GDALWarpOperationH op = NULL;
@@ -276,7 +300,7 @@ static bool warp(GDALDatasetH from, GDALDatasetH to, bool is_classes, struct err
         for (int k = 0; k < 3; k++)
             o->panSrcBands[k] = o->panDstBands[k] = k + 1;
         o->nSrcAlphaBand = o->nDstAlphaBand = 4;
-        o->eResampleAlg = is_classes ? GRA_NearestNeighbour : GRA_Bilinear;
+        o->eResampleAlg = is_nearest ? GRA_NearestNeighbour : GRA_Bilinear;
         o->pfnTransformer = GDALApproxTransform;
         o->pTransformerArg = approx;
         op = GDALCreateWarpOperation(o);
@@ -330,7 +354,7 @@ static bool draw(struct tile_pool *pool, const struct tile_layer *layer, struct 
         err_set(e, ERR_RESOURCE, "memory ran out while a tile was drawn");
         goto out;
     }
-    ok = warp(from, to, layer->is_classes, e);
+    ok = warp(from, to, layer->style != TILE_STYLE_IMAGE, e);
 out:
     if (from)
         GDALClose(from);
@@ -386,6 +410,12 @@ bool tile_render(struct tile_pool *pool, const struct tile_layer *layer, uint32_
     bool ok = true, is_drawn = false;
     *png = NULL;
     *size = 0;
+    if (layer->n_arrows) {
+        tile = memory_raster(TILE_PX, TILE_PX, gt, pool->mercator);
+        if (!tile)
+            return err_set(e, ERR_RESOURCE, "memory ran out while a tile was drawn");
+        ok = tile_arrows_draw(layer, box, tile, &is_drawn, e);
+    }
     for (int i = 0; i < layer->n && ok; i++) {
         struct tile_source *s = &layer->source[i];
         if (s->box[0] >= box[2] || s->box[2] <= box[0] || s->box[1] >= box[3] || s->box[3] <= box[1])

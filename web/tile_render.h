@@ -20,6 +20,10 @@ void tile_pool_forget(struct tile_pool *p, const struct tile_layer *layer);
 bool tile_render(struct tile_pool *pool, const struct tile_layer *layer, uint32_t z, uint32_t x, uint32_t y,
                  char **png, size_t *size, struct err *e);
 
+/* tile_arrows.c: draws a layer's arrows into a tile (EPSG:3857, four bands) that covers box; *is_drawn: any. */
+bool tile_arrows_draw(const struct tile_layer *layer, const double box[4], GDALDatasetH tile, bool *is_drawn,
+                      struct err *e);
+
 /* Opens with the short list of drivers and checks the block size. Shared by the layers' first look and the
  * pool. */
 GDALDatasetH tile_raster_open(const char *path, struct err *e);

@@ -108,12 +108,13 @@ static const struct tile_layer *find_layer(const struct http_request *q, const s
         if (strcmp(tile_layer_names[i], name) != 0)
             continue;
         *index = i;
-        if (as->layer[i].n)
+        if (tile_layer_is_there(&as->layer[i]))
             return &as->layer[i];
         http_problem(q, a, 404, NULL, "layer %s of %s cannot be shown: %s", name, as->id, as->layer[i].why);
         return NULL;
     }
-    http_problem(q, a, 404, NULL, "there is no layer '%.40s'; one of: pre, post, damage", name);
+    http_problem(q, a, 404, NULL,
+                 "there is no layer '%.40s'; one of: pre, post, damage, prob, uncertainty, shift", name);
     return NULL;
 }
 
@@ -182,6 +183,15 @@ void tile_get(const struct service *s, const struct http_request *q, const char 
 void tilejson_get(const struct service *s, const struct http_request *q, const char *const *arg,
                   struct http_reply *a)
 {
+    static const char *const about[TILE_LAYERS] = {
+        [TILE_PRE] = "",
+        [TILE_POST] = "",
+        [TILE_DAMAGE] = "Damage classes of the buildings.",
+        [TILE_PROB] = "Probability of damage: pale 0, orange 0.5, dark red 1.",
+        [TILE_UNCERTAINTY] = "How undecided the model is between damaged and not: pale decided, dark violet "
+                             "undecided (binary entropy).",
+        [TILE_SHIFT] = "Shift of the later image against the earlier one, four times as long as on the "
+                       "ground; dark where it is well measured."};
     char url[1024];
     int index = 0;
     const struct assessment *as = service_assessment(s, q, arg[0], a);
@@ -199,6 +209,8 @@ void tilejson_get(const struct service *s, const struct http_request *q, const c
     cJSON_AddItemToObject(doc, "bounds", cJSON_CreateDoubleArray(layer->bounds, 4));
     if (*layer->date)
         cJSON_AddStringToObject(doc, "date", layer->date);
+    if (*about[index])
+        cJSON_AddStringToObject(doc, "description", about[index]);
     http_reply_json(a, HTTP_JSON, doc);
     http_reply_validate(q, a);
 }

@@ -5,7 +5,7 @@
  *
  * A layer is one or more rasters in any coordinate systems (pre and post as given to `tile`, or damage.tif).
  * A tile reads from each raster it touches just the window it needs, reduced through overviews, makes RGBA of
- * it, and warps that into place. Samples wider than 8 bits are stretched between the 2nd and 98th percentile,
+ * it, and warps that into place. The layer of shifts has no raster; its arrows are drawn. Samples wider than 8 bits are stretched between the 2nd and 98th percentile,
  * taken over the layer, never per tile.
  *
  * Safety: names come from run.json, so they are believed only when they are plain absolute paths; they are
@@ -21,7 +21,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-enum { TILE_PRE, TILE_POST, TILE_DAMAGE, TILE_LAYERS };
+enum { TILE_PRE, TILE_POST, TILE_DAMAGE, TILE_PROB, TILE_UNCERTAINTY, TILE_SHIFT, TILE_LAYERS };
 enum { TILES_MAX_OPEN = 32, TILES_MAX_SOURCES = 4096, TILES_MAX_ZOOM = 24 };
 
 struct tile_source {
@@ -39,11 +39,28 @@ struct tile_source {
     uint64_t last_used;   /* guarded by the list of open sources */
 };
 
+enum tile_style {
+    TILE_STYLE_IMAGE,
+    TILE_STYLE_CLASSES,     /* pixel codes of the damage scale */
+    TILE_STYLE_PROBABILITY, /* band 1 is p(damaged), 0..1: from pale to dark red */
+    TILE_STYLE_UNCERTAINTY, /* of the same band, its binary entropy in bits: from pale to dark violet */
+    TILE_STYLE_ARROWS       /* no raster: an arrow for each building */
+};
+
+/* How far the later image is shifted against the earlier one at a building (geo/alignment.h). */
+struct tile_arrow {
+    double x, y;   /* EPSG:3857 metres */
+    float dx, dy;  /* metres on the ground, east and north */
+    float quality; /* 0..1 */
+};
+
 struct tile_layer {
     struct tile_source *source; /* [n] */
     int n;
-    char why[256];          /* n == 0: why there is nothing to show */
-    bool is_classes;        /* pixel codes of the damage scale instead of imagery */
+    char why[256];            /* nothing to show: why */
+    struct tile_arrow *arrow; /* [n_arrows] */
+    size_t n_arrows;
+    enum tile_style style;
     bool is_byte;           /* samples are shown as they are */
     double low[3], high[3]; /* else: the stretch */
     double bounds[4];       /* degrees */
@@ -55,7 +72,15 @@ extern const char *const tile_layer_names[TILE_LAYERS];
 
 /* Looks at the rasters; never fails as a whole: what cannot be shown is left out, and `why` says so when
  * nothing remains. */
-void tile_layer_open(struct tile_layer *layer, const char *const *paths, int n, bool is_classes);
+void tile_layer_open(struct tile_layer *layer, const char *const *paths, int n, enum tile_style style);
+/* A layer of arrows, which become the layer's; none: `why` says so. */
+void tile_layer_arrows(struct tile_layer *layer, struct tile_arrow *arrow, size_t n);
+static inline bool tile_layer_is_there(const struct tile_layer *layer)
+{
+    return layer->n > 0 || layer->n_arrows > 0;
+}
+/* Longitude and latitude as EPSG:3857 metres. */
+void tile_mercator(double lon, double lat, double *x, double *y);
 void tile_layer_close(struct tile_layer *layer);
 
 #endif

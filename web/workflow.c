@@ -4,11 +4,39 @@
 
 #include "models/base/file.h"
 #include "models/base/mem.h"
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { WAIT_MS = 250 };
+
+/* The event's shifts as the map's layer of arrows. */
+static void add_shifts(struct workflow *w, const char *event, struct assessment *as)
+{
+    struct err e = {0};
+    struct event_loan *l = event_cache_take(w->events, event, &e);
+    const struct event *ev = l ? event_loan_event(l) : NULL;
+    struct tile_arrow *arrow = ev ? mem_array(ev->n + 1, sizeof *arrow, "arrows", &e) : NULL;
+    size_t n = 0;
+    for (size_t i = 0; arrow && i < ev->n; i++) {
+        const struct event_building *b = &ev->building[i];
+        if (!isfinite(b->shift_x) || !isfinite(b->shift_y) || fabs(b->lat) > 85)
+            continue;
+        arrow[n] = (struct tile_arrow){.dx = (float)b->shift_x,
+                                       .dy = (float)b->shift_y,
+                                       .quality = isfinite(b->shift_q) ? (float)b->shift_q : 0};
+        tile_mercator(b->lon, b->lat, &arrow[n].x, &arrow[n].y);
+        n++;
+    }
+    event_cache_give(w->events, l);
+    if (n) {
+        tile_layer_arrows(&as->layer[TILE_SHIFT], arrow, n);
+    } else {
+        free(arrow);
+        tile_layer_arrows(&as->layer[TILE_SHIFT], NULL, 0);
+    }
+}
 
 /* Shows the map of an assessment, or its event as long as there is no map. */
 static void show(struct workflow *w, const char *aid)
@@ -28,8 +56,10 @@ static void show(struct workflow *w, const char *aid)
         as = assessment_open_as(map, ASSESSMENT_MAP, aid, title, &e);
     if (!as && file_exists(manifest))
         as = assessment_open_as(event, ASSESSMENT_EVENT, aid, title, &e);
-    if (as)
+    if (as) {
+        add_shifts(w, event, as);
         service_show(w->service, as, &e);
+    }
 out:
     store_assessment_free(&a);
 }

@@ -224,6 +224,12 @@ check "damage: minor in its colour" "$(($(share "$work/damage.png" 253) - $(shar
 check "damage: something is destroyed" "$([ "$(share "$work/codes.tif" 4)" -gt 2 ] && echo yes)" yes
 check "tilejson" "$(get "$base/tiles/demo/pre/tilejson.json" | jq -r '.tiles[0], .date')" "$base/tiles/demo/pre/{z}/{x}/{y}.png
 2024-04-30"
+# The fixture's probabilities are one half everywhere: the middle of one ramp, the end of the other.
+for layer in prob=241,105,19,255 uncertainty=63,0,125,255; do
+    get "$base/tiles/demo/${layer%%=*}/17/$x/$y.png" >"$work/ramp.png"
+    check "${layer%%=*}: colour of one half" "$(gdallocationinfo -valonly "$work/ramp.png" 128 128 | paste -sd,)" "${layer#*=}"
+done
+check "shift: not without its event" "$(code "$base/tiles/demo/shift/17/$x/$y.png")" 404
 check "tilejson: unknown layer" "$(code "$base/tiles/demo/heat/tilejson.json")" 404
 
 echo "# GDAL as a client"
@@ -295,7 +301,7 @@ jq -n --arg d "$work/bad" '{inputs: {pre: ["/vsicurl/http://127.0.0.1:9/x.tif", 
 start_server "$map" "$work/bad" "$map"
 check "two maps of one name" "$(get "$base/assessments" | jq -r '[.assessments[].id] | join(" ")')" "demo bad demo-2"
 check "layers: left out, with the reason" "$(get "$base/assessments/bad" | jq -c '[.layers[] | [.id, .available, (.reason // "" | length > 10)]]')" \
-    '[["pre",false,true],["post",false,true],["damage",true,false]]'
+    '[["pre",false,true],["post",false,true],["damage",true,false],["prob",false,true],["uncertainty",false,true],["shift",false,true]]'
 check "tiles of it" "$(code "$base/tiles/bad/pre/17/$x/$y.png")" 404
 check "the rest works" "$(code "$base/tiles/bad/damage/17/$x/$y.png")" 200
 mv "$work/bad/damage.gpkg" "$work/bad/gone"
