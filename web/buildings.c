@@ -150,6 +150,7 @@ cJSON *buildings_document(const struct buildings *b, size_t index, bool blind)
     cJSON_AddStringToObject(doc, "reason", v->reason);
     cJSON_AddStringToObject(doc, "split", splits[v->split & 3]);
     cJSON_AddNumberToObject(doc, "size_m", b->ev->size_m);
+    cJSON_AddNumberToObject(doc, "gsd_m", b->ev->grid.gsd_m);
     cJSON_AddItemToObject(doc, "outline", outline(b, v));
     cJSON_AddItemToObject(doc, "shift", shift_document(v));
     cJSON_AddItemToObject(doc, "label", label ? labels_document(label) : cJSON_CreateNull());

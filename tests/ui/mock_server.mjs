@@ -256,10 +256,6 @@ const routes = [
   ["GET", /^\/assessments\/demo\/review$/, function ({ json, query }) {
     json({ list: query.get("list"), items: [41, 42, 43].map((i) => ({ ...this.building(i), why: { code: query.get("list"), text: "-", value: 0.5 } })) });
   }],
-  ["GET", /^\/assessments\/demo\/sample$/, function ({ json, query }) {
-    const half = Number(query.get("half_width"));
-    json({ n_buildings: buildings, n_graded: this.of("validate").length, half_width: half, n_exact: 50, n_assisted: Math.round(2 / half) });
-  }],
   ["GET", /^\/assessments\/demo\/estimate$/, function ({ json, problem, query }) {
     const sample = this.of("validate");
     if (sample.length < 5) return problem(409, "fewer than 5 buildings of the random sample are judged");
@@ -270,6 +266,7 @@ const routes = [
       cut: Number(query.get("cut")), method: query.get("method"), level: 0.95, sample: { design: "simple random", n_drawn: sample.length, n_graded: sample.length, n_unknown: 0 },
       whole: { zone_id: null, zone_name: null, ...area, damaged, classes: [...names, "unknown"].map((c, i) => ({ class: c, level: i, ...total(sample.filter((l) => l.dmg_class === c).length) })) },
       zones: [{ zone_id: "A", zone_name: "North", ...area, damaged, classes: [] }], accuracy: { n: sample.length, precision: { value: 0.8, low: 0.6, high: 0.9 }, recall: null }, notes: ["-"],
+      ...(query.has("half_width") ? { sample_size: { half_width: Number(query.get("half_width")) * buildings, n_exact: 50, n_assisted: Math.round(2 / Number(query.get("half_width"))) } } : {}),
     });
   }],
   ["POST", /^\/processes\/(\w+)\/execution$/, function ({ json, args }) {

@@ -285,6 +285,7 @@ export interface Building {
   prediction: { p_dmg: number; dmg_class: string; entropy: number } | null;
   page: number;
   size_m: number; // side of the chip
+  gsd_m?: number; // of its pixels
   split: string;
   why?: { code: string; text: string; value: number | null };
   purpose?: Purpose;
@@ -301,8 +302,9 @@ export interface Queue {
 export const building = (id: string, bldg: string): Promise<Building> => get(under(id, `buildings/${e(bldg)}`));
 export const queue = (id: string, n: number, mode: "train" | "validate" | "both", user: string): Promise<Queue> =>
   get(under(id, `queue?n=${n}&mode=${mode}${user ? `&user=${e(user)}` : ""}`));
-export const chip = (id: string, bldg: string, which: "pre" | "post", size_m: number, px: number): string =>
-  under(id, `chips/${e(bldg)}/${which}.png?px=${px}&shift=auto${size_m ? `&size_m=${size_m}` : ""}`);
+/** `rev` names what the picture is made from: as long as it stays, the browser keeps the picture. */
+export const chip = (id: string, bldg: string, which: "pre" | "post", size_m: number, px: number, rev: string): string =>
+  under(id, `chips/${e(bldg)}/${which}.png?px=${px}&shift=auto${size_m ? `&size_m=${size_m}` : ""}&rev=${e(rev)}`);
 
 export type ReviewList = "uncertain" | "large" | "disagreement" | "alignment" | "contradiction";
 export const review = (id: string, list: ReviewList, n: number): Promise<{ items: Building[] }> => get(under(id, `review?list=${list}&n=${n}`));
@@ -372,18 +374,18 @@ export interface Estimate {
   zones: Area[];
   accuracy: { n: number; precision: Rate | null; recall: Rate | null } | null;
   notes: string[];
+  sample_size?: SampleSize | null; // where a half-width was asked for
 }
 
 export interface SampleSize {
-  n_buildings: number;
-  n_graded: number;
-  half_width: number;
+  half_width: number; // in buildings
   n_exact: number | null;
   n_assisted: number | null;
 }
 
 export const estimate = (id: string, method: string, cut: number): Promise<Estimate> => get(under(id, `estimate?method=${method}&cut=${cut}`));
-export const sampleSize = (id: string, half_width: number): Promise<SampleSize> => get(under(id, `sample?half_width=${half_width}`));
+/** The same, with the sample that a half-width (a share) needs. */
+export const plan = (id: string, half_width: number): Promise<Estimate> => get(under(id, `estimate?half_width=${half_width}`));
 export const reportUrl = (id: string, kind: "html" | "json", lang: string, paper: string, by: string): string =>
   under(id, `report.${kind}?lang=${lang}${kind === "html" ? `&paper=${paper}` : ""}${by ? `&reviewed_by=${e(by)}` : ""}`);
 

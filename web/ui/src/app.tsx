@@ -122,7 +122,11 @@ function Work({ id, step, all }: { id: string; step: Step; all: Server }) {
   const finished = jobs.value.filter((j) => !isActive(j)).length;
   useEffect(() => follow(all.data_root ? id : ""), [id, all.data_root]);
   useEffect(() => {
-    if (finished) reload(); // a job that ended may have changed what there is
+    // A job that ended may have changed what there is; what it made can be seen a moment after its end is told.
+    if (!finished) return undefined;
+    reload();
+    const timers = [500, 2000, 5000].map((ms) => setTimeout(reload, ms));
+    return () => timers.forEach(clearTimeout);
   }, [finished]);
   const passing = a?.state === "new" || a?.state === "importing";
   useEffect(() => {

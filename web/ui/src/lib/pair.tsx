@@ -7,7 +7,11 @@ import { chip, type Assessment, type Building } from "../api.js";
 import { date, number, t, two } from "./i18n.js";
 import { lowBandwidth } from "./prefs.js";
 
-export const pixels = (): number => (lowBandwidth.value ? 128 : 384);
+/** Side of a picture of `size` metres: three for each pixel of the chip show all there is in it, and the browser smooths. */
+export function pixels(b: Building, size: number): number {
+  if (lowBandwidth.value) return 128;
+  return b.gsd_m ? Math.min(384, Math.max(128, 64 * Math.ceil((3 * size) / b.gsd_m / 64))) : 384;
+}
 
 /** Metres shown: half the chip unless the building needs more, all of it with context. */
 export function shownMetres(b: Building, context: boolean): number {
@@ -19,7 +23,9 @@ export function shownMetres(b: Building, context: boolean): number {
 
 export function addresses(a: Assessment, b: Building, context: boolean): [pre: string, post: string] {
   const size = shownMetres(b, context);
-  return [chip(a.id, b.bldg_id, "pre", size, pixels()), chip(a.id, b.bldg_id, "post", size, pixels())];
+  const px = pixels(b, size);
+  const moved = b.shift ? `${b.shift.x},${b.shift.y}` : "0";
+  return [chip(a.id, b.bldg_id, "pre", size, px, a.created ?? ""), chip(a.id, b.bldg_id, "post", size, px, `${a.created ?? ""} ${moved}`)];
 }
 
 function Outline({ b, size }: { b: Building; size: number }) {

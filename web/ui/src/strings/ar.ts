@@ -230,6 +230,7 @@ export const ar: Catalogue = {
   sample: "العينة",
   halfWidth: "المطلوب: نسبة المباني المتضررة بدقة ± {0}",
   samplePlan: "حُكم على: {0}؛ اللازم: نحو {1}؛ من {2} مبنى.",
+  sampleSoFar: "حُكم حتى الآن على: {0}.",
   sampleDone: "لم يبقَ مبنى للحكم عليه.",
   drawNumber: "السحب {0}",
   toReport: "إلى المجاميع والتقرير",

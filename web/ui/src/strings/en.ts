@@ -229,6 +229,7 @@ export const en = {
   sample: "Sample",
   halfWidth: "Wanted: share of damaged buildings to within ± {0}",
   samplePlan: "Judged: {0}; needed: about {1}; of {2} buildings.",
+  sampleSoFar: "Judged so far: {0}.",
   sampleDone: "No building is left to judge.",
   drawNumber: "Draw {0}",
   toReport: "To totals and report",

@@ -230,6 +230,7 @@ export const es: Catalogue = {
   sample: "Muestra",
   halfWidth: "Deseado: parte de edificios dañados con ± {0}",
   samplePlan: "Juzgados: {0}; necesarios: unos {1}; de {2} edificios.",
+  sampleSoFar: "Juzgados hasta ahora: {0}.",
   sampleDone: "No queda ningún edificio por juzgar.",
   drawNumber: "Sorteo {0}",
   toReport: "A los totales y el informe",

@@ -230,6 +230,7 @@ export const fr: Catalogue = {
   sample: "Échantillon",
   halfWidth: "Voulu : part de bâtiments endommagés à ± {0} près",
   samplePlan: "Jugés : {0} ; nécessaires : environ {1} ; sur {2} bâtiments.",
+  sampleSoFar: "Jugés jusqu’ici : {0}.",
   sampleDone: "Il ne reste aucun bâtiment à juger.",
   drawNumber: "Tirage {0}",
   toReport: "Vers les totaux et le rapport",

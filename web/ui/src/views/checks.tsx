@@ -108,7 +108,7 @@ export function Checks({ a }: { a: Assessment }) {
               { name: t("date"), cell: (i) => (i.date ? date(i.date) : t("unknownDate")) },
               { name: t("gsd"), right: true, cell: (i) => (i.gsd_m ? t("metres", two(i.gsd_m)) : "–") },
               { name: t("bands"), right: true, cell: (i) => number(i.bands) },
-              { name: t("crs"), cell: (i) => <bdi>{i.crs ?? "–"}</bdi> },
+              ...(imageRows.some((i) => i.crs) ? [{ name: t("crs"), cell: (i: (typeof imageRows)[number]) => <bdi>{i.crs ?? "–"}</bdi> }] : []),
             ]}
           />
           <p>

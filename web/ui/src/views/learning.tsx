@@ -2,14 +2,32 @@
 // How learning goes, beside the desk: labels per class, when the next model is trained, the learning curve of the models so
 // far, and when it is time to stop. Refreshes when labels arrive at the server and when a training ends.
 import { useEffect, useRef } from "preact/hooks";
-import { execute, metrics, type Assessment, type Metrics } from "../api.js";
+import { execute, jobs as listJobs, metrics, type Assessment, type Metrics } from "../api.js";
 import { Curve } from "../lib/charts.js";
 import { duration, number, percent, t, two, word } from "../lib/i18n.js";
-import { isActive, jobs, started } from "../lib/jobs.js";
+import { isActive, jobs, newest, started } from "../lib/jobs.js";
 import { busyWith, LastJob } from "../lib/jobview.js";
 import { acknowledged } from "../lib/labelstore.js";
 import { ClassMark, Failure, Notice, useAction, useLoaded } from "../lib/ui.js";
 import { levels } from "./desk.js";
+
+const predictUpTo = 5000; // buildings that are mapped anew after every training without being asked
+
+/** Asks for a process unless one is under way already, here or from another desk. */
+async function launch(a: Assessment, process: string): Promise<void> {
+  if ((await listJobs(a.id)).some((j) => j.processID === process && isActive(j))) return;
+  started(await execute(process, { assessment: a.id }));
+}
+
+/** The server trains by itself; what it learnt is mapped from here, so that the queue asks where the newest model is unsure. */
+function useMapping(a: Assessment, run: (action: () => Promise<void>) => void): void {
+  const training = busyWith("train");
+  const was = useRef(training);
+  useEffect(() => {
+    if (was.current && !training && newest("train")?.status === "successful" && a.buildings <= predictUpTo) run(() => launch(a, "predict"));
+    was.current = training;
+  }, [training]);
+}
 
 const refreshEvery = 1500; // ms at most while labels pour in
 
@@ -38,8 +56,8 @@ function Facts({ m }: { m: Metrics }) {
 }
 
 export function Learning({ a }: { a: Assessment }) {
-  const ended = jobs.value.filter((j) => j.processID === "train" && !isActive(j)).length;
-  const { value: m, error, reload } = useLoaded(() => metrics(a.id), [a.id, ended]);
+  const ended = jobs.value.filter((j) => !isActive(j)).length;
+  const { value: m, error, reload } = useLoaded(() => metrics(a.id), [a.id, ended, a.revision]);
   const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
   useEffect(() => {
     if (!acknowledged.value || timer.current) return;
@@ -50,6 +68,7 @@ export function Learning({ a }: { a: Assessment }) {
   }, [acknowledged.value]);
   useEffect(() => () => void (timer.current && clearTimeout(timer.current)), []);
   const { busy, error: failed, run } = useAction();
+  useMapping(a, run);
   if (!m) return <Failure error={error} />;
   const left = m.next_train_at;
   const points = m.curve.filter((p) => typeof p.f1 === "number").map((p) => ({ x: p.n_labels ?? 0, y: p.f1 ?? 0, low: p.f1_low ?? null, high: p.f1_high ?? null }));
@@ -82,6 +101,7 @@ export function Learning({ a }: { a: Assessment }) {
       </table>
       {left !== null && !busyWith("train") && <p class="note">{left === 0 ? t("trainSoon") : t("trainAfter", number(left))}</p>}
       <LastJob process="train" />
+      {busyWith("predict") && <LastJob process="predict" />}
       {m.curve.length > 0 && (
         <>
           {points.length > 0 && <Curve title={t("curveTitle")} points={points} x={t("labels")} y={t("f1")} />}

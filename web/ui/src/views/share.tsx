@@ -45,10 +45,10 @@ export function Share({ a }: { a: Assessment }) {
       <section>
         <h2>{t("labels")}</h2>
         <ul>
-          {["labels.csv", "labels.geojson"].map((f) => (
+          {["csv", "json"].map((f) => (
             <li>
-              <a href={`./assessments/${encodeURIComponent(a.id)}/exports/${f}`} download="">
-                {f}
+              <a href={`./collections/${encodeURIComponent(a.id)}.labels/items?f=${f}&limit=10000`} download={`${a.id}-labels.${f === "csv" ? "csv" : "geojson"}`}>
+                {f === "csv" ? "CSV" : "GeoJSON"}
               </a>
             </li>
           ))}
