@@ -389,7 +389,7 @@ static const struct conv_shape shapes[] = {
     {2, 9, 8, 7, 16, 3, 2},    {1, 5, 4, 3, 5, 3, 2},     {2, 8, 6, 16, 32, 1, 1},   {3, 5, 9, 32, 16, 1, 1},
     {2, 16, 16, 16, 32, 1, 2}, {3, 7, 5, 32, 64, 1, 2},   {2, 4, 5, 6, 3, 1, 2},     {1, 3, 3, 9, 16, 1, 1},
     {1, 1, 1, 16, 16, 3, 1},   {1, 1, 2, 16, 16, 3, 2},   {2, 4, 4, 128, 128, 3, 1}, {17, 4, 8, 16, 80, 3, 1},
-    {3, 8, 16, 32, 48, 3, 2},  {2, 24, 8, 16, 64, 3, 2},  {5, 16, 40, 48, 32, 3, 2},
+    {3, 8, 16, 32, 48, 3, 2},  {2, 24, 8, 16, 64, 3, 2},  {5, 16, 40, 48, 32, 3, 2}, {2, 8, 16, 64, 80, 3, 2},
 };
 
 static void test_against_definition(void **state)
@@ -444,7 +444,8 @@ static void test_same_bits_for_any_thread_count(void **state)
     /* Solo with many and few shards, team in two passes, direct with and without stride, the stem. */
     static const struct conv_shape cases[] = {{37, 8, 8, 16, 32, 3, 1},  {21, 4, 8, 64, 64, 3, 1},
                                               {17, 8, 8, 16, 272, 3, 1}, {19, 8, 8, 32, 64, 3, 2},
-                                              {18, 8, 8, 7, 16, 3, 1},   {17, 8, 8, 16, 32, 1, 2}};
+                                              {18, 8, 8, 7, 16, 3, 1},   {17, 8, 8, 16, 32, 1, 2},
+                                              {18, 16, 8, 64, 64, 3, 2}};
     const int flags = F_ACT | F_RESIDUAL | F_DZ | F_ADD | F_STORE | F_EXTRA | F_DX | F_SUMS | F_ACCUMULATE;
     const int before = omp_get_max_threads();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
