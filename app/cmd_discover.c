@@ -39,7 +39,8 @@ enum {
     KEY_RETRAIN,
     KEY_METHOD,
     KEY_NO_MIRROR,
-    KEY_TEST_SHARE
+    KEY_TEST_SHARE,
+    KEY_BY
 };
 
 static const struct argp_option options[] = {
@@ -49,6 +50,11 @@ static const struct argp_option options[] = {
      "Another model of the same grades, trained from another seed: what the first one groups, this one must "
      "be able to "
      "learn (default: the ground around each building)",
+     1},
+    {"reject-by", KEY_BY, "WHAT", 0,
+     "model (default): what its embedding has not seen before; ground: buildings on unusual ground, which "
+     "the model must "
+     "be able to learn. A model of damage may be blind to a flood",
      1},
     {"labels", KEY_ANSWERS, "FILE:FIELD", 0,
      "Grades from a table with a column bldg_id instead of the event's own", 1},
@@ -151,6 +157,10 @@ static void check_mode(struct argp_state *state, const struct discover_cmd *c)
             "have no meaning beside it");
     if (!c->hold_out && imageset_is_spec(c->data))
         argp_error(state, "a plain set is a benchmark: say which classes to hide with --hold-out");
+    if (c->is_by_ground && (c->second || c->hold_out))
+        argp_error(
+            state,
+            "--reject-by ground needs the ground as a view: it excludes --second-model and --hold-out");
     if (!c->hold_out && !c->model)
         argp_error(state, "name the model that rejects with --model, or hide grades with --hold-out");
 }
@@ -172,6 +182,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_SECOND:
         c->second = arg;
+        break;
+    case KEY_BY:
+        if (strcmp(arg, "model") != 0 && strcmp(arg, "ground") != 0)
+            argp_error(state, "--reject-by takes model or ground, not '%s'", arg);
+        c->is_by_ground = *arg == 'g';
         break;
     case KEY_ANSWERS:
         c->answers = arg;

@@ -17,6 +17,8 @@ struct discover_cmd {
     const char *model, *second, *answers;
     size_t max_items;
     int sheet_tiles;
+    bool
+        is_by_ground; /* the ground around a building rejects and groups, the model must be able to learn it */
     /* a benchmark */
     const char *hold_out, *method, *preset;
     int labels_per_class;

@@ -4,7 +4,8 @@
  * grade, and no accuracy is shown: without the truth there is none.
  *
  * Graded buildings say what is known: those the model learnt from teach, those it has not seen set the threshold.
- * View A is the model's embedding; view B another model's, or the ground around the building.
+ * View A, which rejects and groups, is the model's embedding; view B another model's, or the ground around the
+ * building. A model of damage is blind to what it learnt to ignore: with --reject-by ground the two change places.
  *
  * Groups that go along with something that is not damage - a corner of the scene, one of several images, blank
  * ground, brightness, a poor alignment - are flagged: such groups are easy to learn, too. */
@@ -149,9 +150,10 @@ static bool views(void *ctx, const struct discovery_state *s, float *x[2], int d
         return true;
     }
     for (int v = 0; v < 2; v++) {
-        x[v] = f->x[v];
-        d[v] = f->d[v];
-        f->x[v] = NULL;
+        const int from = f->c->is_by_ground ? 1 - v : v;
+        x[v] = f->x[from];
+        d[v] = f->d[from];
+        f->x[from] = NULL;
     }
     return true;
 }
@@ -317,8 +319,11 @@ static cJSON *describe(const struct field *f)
         "2020, the definitions are our own");
     cJSON_AddStringToObject(o, "event", f->q.ev->digest);
     cJSON_AddStringToObject(o, "model", model_digest(f->model));
+    cJSON_AddStringToObject(o, "rejected_by", f->c->is_by_ground ? "ground" : "model");
     cJSON_AddStringToObject(o, "second_view",
-                            f->second ? model_digest(f->second) : "the ground around the building");
+                            f->c->is_by_ground ? "model"
+                            : f->second        ? model_digest(f->second)
+                                               : "the ground around the building");
     cJSON_AddItemToObject(o, "settings", discover_settings(&f->o));
     cJSON_AddNumberToObject(o, "n_known", (double)(n[DISCOVERY_TEACH] + n[DISCOVERY_VALIDATE]));
     cJSON_AddNumberToObject(o, "n_ungraded", (double)n[DISCOVERY_POOL]);
@@ -443,8 +448,11 @@ static bool write_results(struct field *f, cJSON *json, struct err *e)
 
 static void print_groups(const struct field *f)
 {
+    size_t n_pool = 0;
+    for (size_t i = 0; i < f->q.set.n; i++)
+        n_pool += f->role[i] == DISCOVERY_POOL;
     printf("%zu of %zu ungraded buildings rejected, %d groups proposed, %d learnable\n\n", f->r.n_rejected,
-           f->q.set.n, f->r.n_groups, f->r.n_found);
+           n_pool, f->r.n_groups, f->r.n_found);
     printf("%-22s %9s %6s %6s %10s  %s\n", "", "buildings", "F1", "needs", "learnable", "note");
     for (int g = 0; g < f->r.n_groups; g++) {
         const struct discovery_group *o = &f->r.group[g];

@@ -145,7 +145,7 @@ struct discovery_linear {
     double *root; /* [d,d] lower Cholesky factor of the shared covariance */
 };
 
-/* x [n,d]; label [n], rows of -1 are not looked at. The covariance is (1 - s) S + s tr(S)/d I with s = 0.1.
+/* x [n,d]; label [n], rows of -1 are not looked at. The covariance is (1 - s) S + s tr(S)/d I with s = max(0.1, d / (d + rows)).
  * Natural priors. Freed by the caller whatever the outcome. */
 bool discovery_linear_fit(struct discovery_linear *l, const float *x, size_t n, int d, const int16_t *label,
                           int n_classes, struct err *e);

@@ -156,7 +156,7 @@ static void test_quantile_and_f1(void **state)
 /* ---- the learner ---- */
 
 /* Classes (+-1, 0) with covariance diag(1, 4) made of exact points. S = diag(s1, s2) over n - 2; shrunk S' =
- * 0.9 S + 0.1 (s1 + s2) / 2 I; the border is x = 0, and the score difference along x is 2 x / S'_11. */
+ * (1 - s) S + s (s1 + s2) / 2 I with s = 2 / (2 + 8); the border is x = 0, and the score difference along x is 2 x / S'_11. */
 static void test_discriminant_by_hand(void **state)
 {
     (void)state;
@@ -171,7 +171,7 @@ static void test_discriminant_by_hand(void **state)
         x[2 * i + 1] = (float)(i & 2 ? 2 : -2);
     }
     assert_true(discovery_linear_fit(&l, x, 8, 2, label, 2, &e));
-    const double s1 = 8.0 / 6, s2 = 32.0 / 6, v1 = 0.9 * s1 + 0.1 * (s1 + s2) / 2;
+    const double s1 = 8.0 / 6, s2 = 32.0 / 6, v1 = 0.8 * s1 + 0.2 * (s1 + s2) / 2;
     const float at[] = {0.5f, 3};
     assert_int_equal(discovery_linear_score(&l, at, score), 1);
     assert_close(score[1] - score[0], 2 * 0.5 / v1, 1e-9);
