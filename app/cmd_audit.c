@@ -52,7 +52,7 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Settings of the service", 2},
     {"answers", KEY_ANSWERS, "HOW[,HOW...]", 0,
      "full (probabilities as they are), a number of decimals such as 3, or label (top-1 only); default "
-     "full,3,label",
+     "full,3,label. The others are compared with the first",
      2},
     {"rate", KEY_RATE, "N", 0, "Queries a minute that the service allows one client (default 60)", 2},
     {"max-items", KEY_MAX_ITEMS, "N", 0, "Events: hold at most N unlabelled chips in memory (default 20000)",
@@ -316,6 +316,12 @@ static double stolen(const struct audit *a, double fidelity)
     return floor < 1 ? fmax(0, (fidelity - floor) / (1 - floor)) : 0;
 }
 
+/* Of a difference of two fidelities, were the held-out images independent. */
+static double deviation(const struct audit *a, double fidelity)
+{
+    return sqrt(2 * fidelity * (1 - fidelity) / (double)a->m.n_test);
+}
+
 static const char direct_text[] = "Direct recovery of the weights does not apply: there are convolutions and "
                                   "batch norm before the last layer, and "
                                   "inputs are 8-bit samples. That is no proof of safety.";
@@ -333,6 +339,7 @@ static void setting_json(const struct audit *a, cJSON *list, int q, int x)
     cJSON_AddNumberToObject(j, "fidelity", best(a, q, x));
     cJSON_AddNumberToObject(j, "stolen", stolen(a, best(a, q, x)));
     cJSON_AddNumberToObject(j, "lowers_fidelity_by", best(a, q, 0) - best(a, q, x));
+    cJSON_AddNumberToObject(j, "deviation", deviation(a, best(a, q, 0)));
     cJSON_AddNumberToObject(j, "minutes_at_rate", minutes(a, q));
     cJSON_AddItemToArray(list, j);
 }
@@ -399,11 +406,13 @@ static bool print_audit(const struct audit *a, struct err *e)
                a->c->rate);
         printf(" and give %.0f %% of what there is to copy.\n", 100 * stolen(a, best(a, q, 0)));
         for (int x = 1; x < a->c->n_exposures; x++) {
-            const double less = best(a, q, 0) - best(a, q, x);
-            printf("  %s instead of %s", exposure_name(&a->c->exposure[x], name), "the first setting");
-            printf(less > 0.01 ? ": fidelity falls by %.3f.\n"
-                               : ": no protection (fidelity falls by %.3f).\n",
-                   less);
+            const double less = best(a, q, 0) - best(a, q, x), doubt = 2 * deviation(a, best(a, q, 0));
+            printf("  %s", exposure_name(&a->c->exposure[x], name));
+            printf(" instead of %s", exposure_name(&a->c->exposure[0], name));
+            if (less > fmax(0.01, doubt))
+                printf(": fidelity falls by %.3f.\n", less);
+            else
+                printf(": no protection that shows (fidelity falls by %.3f, +-%.3f).\n", less, doubt);
         }
     }
     printf("\n%s\n%s\n", direct_text, advice_text);
