@@ -648,7 +648,8 @@ static bool train_student(const struct study *s, int prefix, const struct train_
     if (!text)
         return err_set(e, ERR_RESOURCE, "not enough memory for the privacy ledger");
     assert(o->n_extra < (int)(sizeof meta / sizeof *meta));
-    memcpy(meta, o->extra, (size_t)o->n_extra * sizeof *meta);
+    for (int i = 0; i < o->n_extra; i++)
+        meta[i] = o->extra[i];
     meta[o->n_extra] = (struct checkpoint_meta){"privacy", text};
     set.label = (int16_t *)label; /* read only, like the rest of the borrowed set */
     t.labels_per_class = 0;
