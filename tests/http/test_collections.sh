@@ -67,6 +67,20 @@ check "changed at once" "$(curl -sS -o /dev/null -w '%{http_code} ' -X PUT -H "$
 check "as a table" "$(get "$base/collections/t.labels/items?f=csv" | wc -l)" 7
 check "ogrinfo: a class" "$(ogrinfo -so "OAPIF:$base" t.labels -where "dmg_class='none'" 2>"$work/e" | sed -n 's/^Feature Count: //p')$(cat "$work/e")" 2
 
+echo "# a shift as an arrow"
+check "no arrows yet" "$(get "$A" | jq -c '.layers[] | select(.id=="shift") | .available')" false
+check "set by hand" "$(curl -sS -o /dev/null -w '%{http_code}' -X PUT -H "$J" -H 'If-None-Match: *' -d '{"dmg_class":"minor","shift":[4,-2],"by":"ana"}' "$A/labels/b180")" 201
+job=$(curl -sS -H "$J" -d '{"inputs":{"assessment":"t","action":"hand"}}' "$base/processes/align/execution" | jq -r .jobID)
+for _ in $(seq 300); do get "$base/jobs/$job" | jq -e '.status=="accepted" or .status=="running"' >/dev/null || break; sleep 0.2; done
+for _ in $(seq 50); do [ "$(get "$A" | jq -c '.layers[] | select(.id=="shift") | .available')" = true ] && break; sleep 0.2; done
+read -r lon lat < <(get "$A/buildings/b180" | jq -r '"\(.lon) \(.lat)"')
+read -r x y < <(awk -v lon="$lon" -v lat="$lat" 'BEGIN { n = 2 ^ 19; r = lat * atan2(0, -1) / 180
+    printf "%d %d\n", (lon + 180) / 360 * n, (1 - log(sin(r) / cos(r) + 1 / cos(r)) / atan2(0, -1)) / 2 * n }')
+get "$base/tiles/t/shift/19/$x/$y.png" >"$work/arrow.png"
+# Red 8 is the colour of shifts that are well known.
+check "dark strokes on nothing" "$(gdal_translate -q -of XYZ -b 1 "$work/arrow.png" /vsistdout/ 2>/dev/null | awk '$3 == 8 { n++ } $3 == 0 { m++ }
+    END { print (n > 20 && n < 2000 && m > 50000) ? "yes" : n " of " m }')" yes
+
 echo "# zones changed"
 check "taken away" "$(curl -sS -X PATCH -H "$J" -H "If-Match: $(get "$A" | jq -r .etag)" -d '{"zones":null}' "$A" | jq -c '[.zones,.aoi.type]')" '[null,"Polygon"]'
 check "no such collection now" "$(code "$base/collections/t.zones/items")" 404
