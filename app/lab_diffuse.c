@@ -371,8 +371,8 @@ const struct command command_lab_diffuse = {
         "date, and "
         "one more band of ones; nothing puts them into an event or a label store.\n\n"
         "Interrupting writes the state; --resume goes on and ends in the same bits as an unbroken run. "
-        "Memory: "
-        "about 10 MB a thousand chips of 32 pixels and 12 MB a batch image at width 32.\n\n"
+        "Memory for "
+        "each image of a batch: 2.6 MB at 16 pixels, 9 MB at 32 pixels; twice that with --width 32.\n\n"
         "Examples: aftermap lab diffuse train event --size 16 --updates 3000 -o teacher.safetensors\n"
         "aftermap lab diffuse distill teacher.safetensors event -o student.safetensors\n"
         "aftermap lab diffuse sample student.safetensors --class destroyed -o samples",

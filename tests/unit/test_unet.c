@@ -227,6 +227,18 @@ static void test_published_sizes(void **state)
                                          .attention = 14,
                                          .groups = 32,
                                          .head_width = 64};
+    const struct unet_config patches = {.kind = UNET_IMAGE,
+                                        .size = 16,
+                                        .c_in = 3,
+                                        .c_out = 3,
+                                        .base = 16,
+                                        .embed = 64,
+                                        .n_levels = 2,
+                                        .multiplier = {1, 2},
+                                        .n_blocks = 1,
+                                        .attention = 2,
+                                        .groups = 8};
+    assert_int_equal((unet_count(&patches) + 5000) / 10000, 21); /* 0.21 M, of the CPU-sized study */
     print_message("cifar %zu, imagenet %zu\n", unet_count(&cifar), unet_count(&imagenet));
     assert_int_equal((unet_count(&cifar) + 500) / 1000, 60004);
     assert_int_equal((unet_count(&imagenet) + 50000) / 100000, 2959);
