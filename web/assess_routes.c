@@ -99,7 +99,7 @@ cJSON *assess_document(const struct service *s, const struct http_request *q,
     cJSON_AddNumberToObject(doc, "seq", (double)a->seq);
     cJSON_AddNumberToObject(cJSON_AddObjectToObject(doc, "jobs"), "active",
                             (double)jobs_active(s->workflow->jobs, a->aid));
-    exports_describe(doc, q, as, a->aid);
+    exports_describe(doc, s, q, as, a->aid);
     return doc;
 }
 

@@ -6,6 +6,7 @@
 #include "web/assess_routes.h"
 #include "web/http.h"
 #include "web/routes.h"
+#include "web/table_exports.h"
 
 #include "models/base/file.h"
 #include <fcntl.h>
@@ -28,7 +29,8 @@ static const struct {
 };
 enum { N_EXPORTS = sizeof exports / sizeof *exports };
 
-void exports_describe(cJSON *doc, const struct http_request *q, const struct assessment *as, const char *id)
+void exports_describe(cJSON *doc, const struct service *s, const struct http_request *q,
+                      const struct assessment *as, const char *id)
 {
     char path[4096];
     cJSON *links = cJSON_AddArrayToObject(doc, "links"), *layers = cJSON_AddArrayToObject(doc, "layers");
@@ -66,15 +68,17 @@ void exports_describe(cJSON *doc, const struct http_request *q, const struct ass
         if (file_join(path, sizeof path, as->dir, exports[i].name, NULL) && file_exists(path))
             http_link(links, q, "enclosure", exports[i].type, exports[i].title, "/assessments/%s/exports/%s",
                       as->id, exports[i].name);
+    table_exports_link(s, q, as, links);
 }
 
-static cJSON *assessment_document(const struct http_request *q, const struct assessment *as)
+static cJSON *assessment_document(const struct service *s, const struct http_request *q,
+                                  const struct assessment *as)
 {
     cJSON *doc = cJSON_CreateObject();
     cJSON_AddStringToObject(doc, "id", as->id);
     cJSON_AddStringToObject(doc, "title", as->title);
     cJSON_AddStringToObject(doc, "state", "predicted");
-    exports_describe(doc, q, as, as->id);
+    exports_describe(doc, s, q, as, as->id);
     return doc;
 }
 
@@ -90,7 +94,7 @@ void assessments_get(const struct service *s, const struct http_request *q, cons
     http_link(cJSON_AddArrayToObject(doc, "links"), q, "self", HTTP_JSON, "This document", "/assessments");
     cJSON *list = cJSON_AddArrayToObject(doc, "assessments");
     for (int i = 0; i < s->n; i++)
-        cJSON_AddItemToArray(list, assessment_document(q, s->assessment[i]));
+        cJSON_AddItemToArray(list, assessment_document(s, q, s->assessment[i]));
     cJSON_AddBoolToObject(doc, "data_root", false);
     cJSON_AddBoolToObject(doc, "read_only", true);
     cJSON_AddNullToObject(doc, "disk_free_bytes");
@@ -109,7 +113,7 @@ void assessment_get(const struct service *s, const struct http_request *q, const
     const struct assessment *as = service_assessment(s, q, arg[0], a);
     if (!as)
         return;
-    http_reply_json(a, HTTP_JSON, assessment_document(q, as));
+    http_reply_json(a, HTTP_JSON, assessment_document(s, q, as));
     http_reply_validate(q, a);
 }
 
@@ -121,6 +125,8 @@ void export_get(const struct service *s, const struct http_request *q, const cha
     int i = 0;
     const struct assessment *as = service_assessment(s, q, arg[0], a);
     if (!as)
+        return;
+    if (table_exports_reply(s, q, as, arg[1], a))
         return;
     if (as->kind != ASSESSMENT_MAP) {
         http_problem(q, a, 404, NULL, "nothing was predicted yet, so there are no files");

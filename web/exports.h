@@ -7,7 +7,8 @@
 #include "web/service.h"
 
 /* Buildings, layers, box, revision and links of what is shown of an assessment; as NULL: nothing yet. */
-void exports_describe(cJSON *doc, const struct http_request *q, const struct assessment *as, const char *id);
+void exports_describe(cJSON *doc, const struct service *s, const struct http_request *q,
+                      const struct assessment *as, const char *id);
 /* A job as statusInfo of OGC API - Processes. */
 cJSON *exports_job(const struct http_request *q, const struct jobs_info *j);
 
