@@ -32,7 +32,9 @@ export function useQueue(a: Assessment, mode: "both" | "validate"): Growing {
         const fresh = q.items.filter((b) => !known.current.has(b.bldg_id) && !pendingOf(a.id, b.bldg_id));
         fresh.forEach((b) => known.current.add(b.bldg_id));
         setRemaining(q.remaining);
-        if (fresh.length) setItems((old) => [...old, ...fresh]);
+        // What is in the list to teach may have been drawn for the blind sample since: then it is judged for that.
+        const drawn = new Map(q.items.filter((b) => b.draw && !fresh.includes(b)).map((b) => [b.bldg_id, b]));
+        if (fresh.length || drawn.size) setItems((old) => [...old.map((b) => (b.draw ? b : (drawn.get(b.bldg_id) ?? b))), ...fresh]);
         setError(null);
       }, setError)
       .finally(() => {
