@@ -125,8 +125,10 @@ static void add_headers(struct MHD_Response *r, const struct server *s, const st
     for (int i = 0; i < a->n_headers; i++)
         MHD_add_response_header(r, a->header[i].name, a->header[i].value);
     MHD_add_response_header(r, "X-Request-Id", q->id);
+    /* A reply's own comes in the place of the general one: of two policies a browser obeys both. */
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
-        MHD_add_response_header(r, always[i][0], always[i][1]);
+        if (!MHD_get_response_header(r, always[i][0]))
+            MHD_add_response_header(r, always[i][0], always[i][1]);
     MHD_add_response_header(r, "Cross-Origin-Resource-Policy", origin ? "cross-origin" : "same-origin");
     if (origin) {
         MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
