@@ -233,7 +233,8 @@ await shot("zoomed");
 
 await step("downloads are the server's files", async () => {
   const links = await page.locator("#files a").evaluateAll((a) => a.map((x) => x.href));
-  assert.deepEqual(links.map((l) => l.split("/").pop()), ["damage.tif", "prob.tif", "damage.gpkg", "damage.geojson", "damage.csv", "run.json"]);
+  assert.deepEqual(links.map((l) => l.split("/").pop()), ["damage.tif", "prob.tif", "damage.gpkg", "damage.geojson", "damage.csv", "run.json",
+    "scenes.gpkg", "scenes.geojson", "scenes.csv"]);
   for (const l of links) assert.equal((await fetch(l, { method: "HEAD" })).status, 200);
 });
 
