@@ -5,6 +5,8 @@
  *    the store before anybody sees it, so that it is never trained on; it comes without the model's opinion.
  * 2. The others teach. With a map: those the model is least sure of, apart from each other. Without: spread over the
  *    scene, farthest point first.
+ *    The part of the draw still to come is kept out, too: whoever learns what the model thinks of a building, or teaches
+ *    it, can no longer judge it blindly, and a label that arrives minutes after the draw would have changed sides.
  * 3. What another user was given in the last ten minutes comes last. */
 #include "models/base/mem.h"
 #include "models/learn/active.h"
@@ -17,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_DEFAULT = 20, N_MAX = 200, VALIDATE_EVERY = 5, HANDOUT_MS = 600000 };
+enum { N_DEFAULT = 20, N_MAX = 200, VALIDATE_EVERY = 5, HANDOUT_MS = 600000, RESERVED_MAX = 4096 };
 static const double apart_m = 25;
 
 enum mode { MODE_BOTH, MODE_TRAIN, MODE_VALIDATE };
@@ -35,7 +37,7 @@ struct queue {
     const char *aid, *user;
     int64_t seed;
     struct store_sample sample;
-    uint8_t *is_drawn; /* [ev->n] */
+    uint8_t *is_drawn; /* [ev->n] drawn, or so soon to be that it must not teach */
     long n;
     enum mode mode;
     enum active_score score;
@@ -327,6 +329,21 @@ static void reply_queue(const struct queue *u, struct http_reply *a)
     http_reply_header(a, "Cache-Control", "no-store");
 }
 
+/* Marks the head of the draw: the share of all buildings that will be blind when one in VALIDATE_EVERY is. */
+static bool reserve(struct queue *u, struct err *e)
+{
+    size_t k = u->b.ev->n / VALIDATE_EVERY;
+    k = k < RESERVED_MAX ? k : RESERVED_MAX;
+    if (k == 0)
+        return true;
+    uint32_t *order = mem_array(k, sizeof *order, "the draw", e);
+    bool ok = order && estimate_draw((uint64_t)u->seed, 0, (uint32_t)u->b.ev->n, (uint32_t)k, order, e);
+    for (size_t i = 0; ok && i < k; i++)
+        u->is_drawn[order[i]] = 1;
+    free(order);
+    return ok;
+}
+
 static bool mark_drawn(struct queue *u, const struct event_loan *l, struct err *e)
 {
     u->is_drawn = mem_array(u->b.ev->n, 1, "the draw", e);
@@ -337,7 +354,7 @@ static bool mark_drawn(struct queue *u, const struct event_loan *l, struct err *
         if (at < u->b.ev->n)
             u->is_drawn[at] = 1;
     }
-    return true;
+    return reserve(u, e);
 }
 
 void queue_get(const struct service *s, const struct http_request *q, const char *const *arg,
