@@ -3,6 +3,7 @@
  * map is worth on the blind sample - the only labels that can tell, for nobody trained on them. */
 #include "models/base/mem.h"
 #include "web/buildings.h"
+#include "web/curve.h"
 #include "web/routes.h"
 
 #include <math.h>
@@ -150,7 +151,9 @@ static void reply_metrics(const struct service *s, const struct http_request *q,
     } else {
         cJSON *doc = cJSON_CreateObject();
         add_counts(doc, &counts);
-        cJSON_AddItemToObject(doc, "curve", curve(s, aid, &last, &seconds));
+        cJSON *list = curve(s, aid, &last, &seconds);
+        cJSON_AddItemToObject(doc, "curve", list);
+        curve_judge(s, aid, cut, &b, l, list, doc);
         double next = last + WORKFLOW_RETRAIN_EVERY - (double)counts.n_train;
         cJSON_AddNumberToObject(doc, "retrain_every", WORKFLOW_RETRAIN_EVERY);
         cJSON_AddNumberToObject(doc, "next_train_at", fmax(next, 0));

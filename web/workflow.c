@@ -4,6 +4,7 @@
 
 #include "models/base/file.h"
 #include "models/base/mem.h"
+#include "web/scores.h"
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -38,6 +39,16 @@ static void add_shifts(struct workflow *w, const char *event, struct assessment 
     }
 }
 
+/* Keeps what the map's model said of each building. A failure costs a point of the learning curve, not the map, and the
+ * next start tries again. */
+static void keep_scores(struct workflow *w, const char *aid, const char *map)
+{
+    char models[4096];
+    struct err e = {0};
+    if (store_path(w->store, aid, "models", models, sizeof models, &e) && file_is_dir(models))
+        scores_keep(map, models, &e);
+}
+
 /* Shows the map of an assessment, or its event as long as there is no map. */
 static void show(struct workflow *w, const char *aid)
 {
@@ -52,8 +63,10 @@ static void show(struct workflow *w, const char *aid)
         goto out;
     struct assessment *as = NULL;
     const char *title = a.title && *a.title ? a.title : aid;
-    if (file_exists(run))
+    if (file_exists(run)) {
+        keep_scores(w, aid, map);
         as = assessment_open_as(map, ASSESSMENT_MAP, aid, title, &e);
+    }
     if (!as && file_exists(manifest))
         as = assessment_open_as(event, ASSESSMENT_EVENT, aid, title, &e);
     if (as) {
@@ -108,6 +121,7 @@ struct workflow *workflow_open(const struct workflow_options *o, struct service 
         return NULL;
     pthread_mutex_init(&w->upload_lock, NULL);
     pthread_mutex_init(&w->handout_lock, NULL);
+    pthread_mutex_init(&w->figures_lock, NULL);
     w->service = s;
     w->max_upload_bytes = o->max_upload_bytes;
     w->store = store_open(o->root, o->store_spec, STORE_SERVE, e);
@@ -142,6 +156,7 @@ void workflow_close(struct workflow *w)
     store_close(w->store);
     pthread_mutex_destroy(&w->upload_lock);
     pthread_mutex_destroy(&w->handout_lock);
+    pthread_mutex_destroy(&w->figures_lock);
     free(w);
 }
 

@@ -18,12 +18,19 @@ struct workflow_options {
     bool (*has_command)(const char *name);
 };
 
-enum { WORKFLOW_RETRAIN_EVERY = 25, WORKFLOW_HANDOUTS = 4096 };
+enum { WORKFLOW_RETRAIN_EVERY = 25, WORKFLOW_HANDOUTS = 4096, WORKFLOW_FIGURES = 1024 };
 
 /* A building that somebody was given to look at, found by its hash; a newcomer replaces what it collides with. */
 struct workflow_handout {
     uint64_t key, user;
     int64_t at_ms;
+};
+
+/* What a model was worth (curve.h), found by the hash of all it depends on; a newcomer replaces what it collides with. */
+struct workflow_figures {
+    uint64_t key;
+    size_t n_judged;
+    double f1, f1_low, f1_high, ap, auroc, changed_share;
 };
 
 struct workflow {
@@ -35,6 +42,8 @@ struct workflow {
     pthread_mutex_t upload_lock;  /* one chunk of one upload at a time */
     pthread_mutex_t handout_lock; /* guards handout */
     struct workflow_handout handout[WORKFLOW_HANDOUTS];
+    pthread_mutex_t figures_lock; /* guards figures */
+    struct workflow_figures figures[WORKFLOW_FIGURES];
     pthread_t thread;
     bool has_thread;
     atomic_bool is_stopping;
