@@ -35,7 +35,7 @@ complete_in_bash() { bash -c 'source ./bash.txt; COMP_WORDS=('"$1"'); COMP_CWORD
 [ "$(complete_in_bash 'aftermap lab p' 2)" = pate ] || fail 'bash does not complete lab p'
 [ "$(complete_in_bash 'aftermap lab pate --max-e' 3)" = --max-epsilon= ] || fail 'bash does not complete lab pate --max-e'
 for shell in zsh fish; do
-    "$aftermap" completion $shell | grep -q max-epsilon || fail "$shell completion lacks --max-epsilon"
+    "$aftermap" completion $shell >completion.txt && grep -q max-epsilon completion.txt || fail "$shell completion lacks --max-epsilon"
 done
 
 # a dry run says the price and writes nothing
