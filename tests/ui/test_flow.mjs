@@ -190,7 +190,7 @@ await step("label: digits decide and go on, Enter skips, U takes back", async ()
 await step("label: 4 asks for a reason, arrows nudge the image under the outline", async () => {
   await current("b2");
   await press("ArrowRight", "ArrowRight", "ArrowUp");
-  assert.match(await text(".nudge"), /1\.00 m east, -0\.50 m north/);
+  await waitText(".nudge", "1.00 m east, -0.50 m north");
   // 0.5 m further east than the chip was cut, in a picture of 16 m: the image goes 1/32 to the left, and down by 0.25 m.
   const moved = await page.locator("figure img[alt=After]").evaluate((i) => i.style.transform);
   assert.match(moved, /translate\(-3\.125%, 1\.5625%\)/);
