@@ -149,66 +149,12 @@ INLINE void transform_weight(const vf g[9], float *u, int c, int k, int n_c, int
     }
 }
 
-static void prepare(const struct conv_shape *s, const float *w, float *prepared)
+INLINE void weight_gradient(const vf u[6], vf *o, const int step)
 {
-#pragma omp parallel for schedule(static)
-    for (int c = 0; c < s->c; c++)
-        for (int k = 0; k < s->k; k += VW) {
-            vf g[9];
-            for (int t = 0; t < 9; t++)
-                g[t] = vec_load(w + ((size_t)t * s->c + c) * s->k + k);
-            transform_weight(g, prepared, c, k, s->c, s->k);
-        }
+    wino_gt(u, o, step);
 }
 
-/* The data gradient's weights: turned, channels exchanged. */
-static void prepare_turned(const struct conv_shape *s, const float *w, float *u)
-{
-#pragma omp parallel for schedule(static)
-    for (int k = 0; k < s->k; k++)
-        for (int c = 0; c < s->c; c += VW) {
-            vf g[9];
-            for (int t = 0; t < 9; t++) {
-                const float *in = w + ((size_t)(8 - t) * s->c + c) * s->k + k;
-                float lanes[VW];
-                for (int i = 0; i < VW; i++)
-                    lanes[i] = in[(size_t)i * s->k];
-                g[t] = vec_load(lanes);
-            }
-            transform_weight(g, u, k, c, s->k, s->c);
-        }
-}
-
-/* dw (+)= G' (sum of the shards' dU) G */
-static void finish_weights(const struct conv_shape *s, const float *du, int n_shards, float *dw, bool add_to)
-{
-    const size_t step = (size_t)s->c * s->k, shard = n_transformed(s);
-#pragma omp parallel for schedule(static)
-    for (int c = 0; c < s->c; c++)
-        for (int k = 0; k < s->k; k += VW) {
-            const size_t at = (size_t)c * s->k + k;
-            vf rows[3][6];
-            for (int j = 0; j < 6; j++) {
-                vf u[6];
-                for (int i = 0; i < 6; i++) {
-                    u[i] = vec_load(du + (i * 6 + j) * step + at);
-                    for (int n = 1; n < n_shards; n++)
-                        u[i] += vec_load(du + n * shard + (i * 6 + j) * step + at);
-                }
-                wino_gt(u, &rows[0][j], 6);
-            }
-            for (int i = 0; i < 3; i++) {
-                vf o[3];
-                wino_gt(rows[i], o, 1);
-                for (int j = 0; j < 3; j++) {
-                    float *out = dw + (i * 3 + j) * step + at;
-                    if (add_to)
-                        o[j] += vec_load(out);
-                    vec_store(out, o[j]);
-                }
-            }
-        }
-}
+#include "models/kernels/conv_weights.h"
 
 /* ---- stage 1 */
 
