@@ -2,6 +2,7 @@
  * openapi.c - the route table told as OpenAPI 3.0 (/api) and as a page to read (/api.html). Paths below a
  * collection appear twice, as a template and for each collection by name: GDAL finds the properties it may
  * filter by only under the latter. */
+#include "models/base/markup.h"
 #include "web/http.h"
 #include "web/routes.h"
 #include "web/service.h"
@@ -185,43 +186,21 @@ void openapi_get(const struct service *s, const struct http_request *q, const ch
     http_reply_validate(q, a);
 }
 
-static void write_escaped(FILE *f, const char *s)
-{
-    for (; *s; s++) {
-        switch (*s) {
-        case '<':
-            fputs("&lt;", f);
-            break;
-        case '>':
-            fputs("&gt;", f);
-            break;
-        case '&':
-            fputs("&amp;", f);
-            break;
-        case '"':
-            fputs("&quot;", f);
-            break;
-        default:
-            fputc(*s, f);
-        }
-    }
-}
-
 static void write_param_row(FILE *f, const struct route_param *p, const char *kind)
 {
     fprintf(f, "<tr><td><code>%s</code></td><td>%s</td><td>", p->name, kind);
-    write_escaped(f, p->summary);
+    markup_write_text(f, p->summary);
     fputs("</td><td><code>", f);
-    write_escaped(f, p->schema);
+    markup_write_text(f, p->schema);
     fputs("</code></td></tr>\n", f);
 }
 
 static void write_route(FILE *f, const struct route *r)
 {
     fprintf(f, "<section><h2><code>%s ", r->method);
-    write_escaped(f, r->pattern);
+    markup_write_text(f, r->pattern);
     fputs("</code></h2>\n<p>", f);
-    write_escaped(f, r->summary);
+    markup_write_text(f, r->summary);
     fputs(".</p>\n", f);
     if (r->types) {
         fputs("<p>Answers: ", f);
@@ -236,7 +215,7 @@ static void write_route(FILE *f, const struct route *r)
         fprintf(f, ", at most %zu KiB", r->body->max_bytes >> 10);
         if (r->body->schema) {
             fputs(": <code>", f);
-            write_escaped(f, r->body->schema);
+            markup_write_text(f, r->body->schema);
             fputs("</code>", f);
         }
         fputs("</p>\n", f);
