@@ -2,8 +2,8 @@
  *
  * discovery_linear.c - the learner of discovery.h: Fisher's linear discriminant with one covariance for all classes,
  * shrunk towards a multiple of the identity (Friedman 1989) because views often have more columns than a small
- * class has rows, and columns that never move. By a tenth at least, by half where there are as many rows as columns:
- * with few rows the smallest spreads are mostly chance, and distances along them would drown all others.
+ * class has rows, and columns that never move. By a tenth at least, by half where there are as many rows as columns: a
+ * choice, not a measured optimum.
  *
  * Why no logistic regression: both draw straight borders, but this one has no step size and no stopping rule, and
  * the loop fits it some hundred times. Its covariance is also the one of the Mahalanobis distances.
