@@ -442,7 +442,7 @@ static bool plan(struct audit *a, struct err *e)
 static bool temp_path(char path[4096], struct err *e)
 {
     const char *folder = getenv("TMPDIR");
-    snprintf(path, 4096, "%s/aftermap-audit-XXXXXX.safetensors", folder && *folder ? folder : "/tmp");
+    snprintf(path, 4096, "%s/aftermap-audit-XXXXXX.safetensors", folder && *folder ? folder : P_tmpdir);
     const int fd = mkstemps(path, (int)strlen(".safetensors"));
     if (fd < 0) {
         const int why = errno;
