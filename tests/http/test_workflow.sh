@@ -9,7 +9,7 @@ for tool in curl jq ogr2ogr file split; do
 done
 . "$here/server.sh" "$1"
 bash "$here/make_fixture.sh" "$work/fix" || exit 1
-root=$work/root
+root=$work/data
 mkdir -p "$root/scenes"
 cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
 ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
@@ -28,7 +28,7 @@ check "a vector" "$(get "$base/files/info?ref=scenes/houses.gpkg" | jq -c '[.lay
 get "$base/files/thumbnail.png?ref=scenes/post.tif&px=64" >"$work/t.png"
 check "a thumbnail" "$(file -b "$work/t.png" | grep -oE 'PNG image data, [0-9]+ x')" "PNG image data, 64 x"
 check "a VRT named x.tif reads nothing" "$(get "$base/files/info?ref=scenes/x.tif" | jq -r '(.problem != null), (.width == null)' | tr '\n' ' ')" "true true "
-for ref in /etc/passwd ../root/scenes/pre.tif scenes/../../fix/pre.tif scenes/link.tif /vsicurl/http://x/y.tif 'http://x/y.tif' '<VRTDataset/>' .uploads/x scenes; do
+for ref in /etc/passwd ../data/scenes/pre.tif scenes/../../fix/pre.tif scenes/link.tif /vsicurl/http://x/y.tif 'http://x/y.tif' '<VRTDataset/>' .uploads/x scenes; do
     check "no file '$ref'" "$(code -G --data-urlencode "ref=$ref" "$base/files/info")" 404
 done
 check "no folder above" "$(code "$base/files?path=..")" 404

@@ -2,7 +2,7 @@
 // Walks the page over the real server from two images to a report, by keyboard, with the scene's truth as the analyst. The
 // numbers on the page are checked against the files the server made and against the program's own `estimate`; the server is
 // killed while labels are made and none may be lost. Training takes a few steps only: what is tested is the way, not the map.
-// usage: node test_real.mjs PROGRAM WORK CHROMIUM [SCREENSHOTS]; WORK holds root/scenes/{pre.tif,post.tif,footprints.*}, truth.csv
+// usage: node test_real.mjs PROGRAM WORK CHROMIUM [SCREENSHOTS]; WORK holds data/scenes/{pre.tif,post.tif,footprints.*}, truth.csv
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -15,7 +15,7 @@ const steps = Number(process.env.REAL_STEPS ?? 6);
 const names = ["none", "minor", "major", "destroyed"];
 const rows = (text) => text.trim().split("\n").map((l) => l.split(","));
 const truth = new Map(rows(readFileSync(join(work, "truth.csv"), "utf8")).slice(1).map(([id, cls]) => [id, cls.trim()]));
-const footprints = readdirSync(join(work, "root/scenes")).find((f) => f.startsWith("footprints"));
+const footprints = readdirSync(join(work, "data/scenes")).find((f) => f.startsWith("footprints"));
 const isGrade = (id) => names.includes(truth.get(id));
 
 let failed = 0;
@@ -37,7 +37,7 @@ async function step(name, body) {
 
 let port = 0, base = "", server = null;
 async function start() {
-  server = spawn(program, ["serve", "--data-root", join(work, "root"), "--port", String(port)], { stdio: ["ignore", "pipe", "inherit"] });
+  server = spawn(program, ["serve", "--data-root", join(work, "data"), "--port", String(port)], { stdio: ["ignore", "pipe", "inherit"] });
   const line = await new Promise((resolve, reject) => {
     let told = "";
     server.stdout.on("data", (d) => (told += d).includes("\n") && resolve(told.split("\n")[0]));
@@ -202,7 +202,7 @@ await step("label: a model is trained in the background, the map follows by itse
 });
 
 const damage = () => {
-  const [head, ...body] = rows(readFileSync(join(work, `root/${id}/map/damage.csv`), "utf8"));
+  const [head, ...body] = rows(readFileSync(join(work, `data/${id}/map/damage.csv`), "utf8"));
   return body.map((r) => Object.fromEntries(head.map((h, i) => [h, r[i]])));
 };
 
@@ -264,7 +264,7 @@ await step("report: totals as the program itself estimates them, and as counted 
   const held = await blind();
   const table = join(work, "graded.csv");
   writeFileSync(table, ["bldg_id,purpose,draw,grade", ...held.map((l) => `${l.bldg_id},validate,${l.draw},${l.dmg_class}`)].join("\n") + "\n");
-  const own = (method) => JSON.parse(execFileSync(program, ["estimate", join(work, `root/${id}/map`), `--truth=${table}:grade`, `--method=${method}`, "--json"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
+  const own = (method) => JSON.parse(execFileSync(program, ["estimate", join(work, `data/${id}/map`), `--truth=${table}:grade`, `--method=${method}`, "--json"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }));
   const hits = held.filter((l) => ["major", "destroyed"].includes(l.dmg_class)).length;
   for (const method of ["exact", "model-assisted"]) {
     await page.locator("#method").selectOption(method);

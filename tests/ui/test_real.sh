@@ -12,12 +12,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ -x "$2/aftermap-scene" ] || { echo "no aftermap-scene: nothing to look at"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/root/scenes"
+mkdir -p "$work/data/scenes"
 if [ -n "${REAL_SCENE:-}" ]; then
-    cp "$REAL_SCENE"/{pre.tif,post.tif,footprints.*} "$work/root/scenes" && cp "$REAL_SCENE/truth.csv" "$work" || exit 1
+    cp "$REAL_SCENE"/{pre.tif,post.tif,footprints.*} "$work/data/scenes" && cp "$REAL_SCENE/truth.csv" "$work" || exit 1
 else
     "$2/aftermap-scene" --seed 9 --size-px 800 --buildings 130 --quiet -o "$work/scene" || exit 1
-    cp "$work"/scene/{pre.tif,post.tif,footprints.gpkg} "$work/root/scenes"
+    cp "$work"/scene/{pre.tif,post.tif,footprints.gpkg} "$work/data/scenes"
     ogr2ogr -f CSV "$work/truth.csv" "$work/scene/footprints.gpkg" -select bldg_id,damage || exit 1
 fi
 cp "$here/test_real.mjs" "$packages"
