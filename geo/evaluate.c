@@ -15,6 +15,8 @@
  * truth of a binary model is level >= cut. */
 #include "geo/evaluate.h"
 
+#include "geo/mapping.h"
+
 #include "geo/answers.h"
 #include "geo/mapping_parts.h"
 #include "geo/raster.h"
@@ -27,7 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 128, PATH_SIZE = 4096, RUN_JSON_MAX = 64 << 20 };
+enum { BATCH = 128, PATH_SIZE = 4096 };
 
 /* What is scored, item by item, in fid order. */
 struct cases {
@@ -398,27 +400,6 @@ static double number_at(const cJSON *j, const char *a, const char *b)
     return cJSON_GetNumberValue(b ? cJSON_GetObjectItemCaseSensitive(o, b) : o);
 }
 
-static cJSON *read_run(const char *dir, struct err *e)
-{
-    char path[PATH_SIZE];
-    if (!file_join(path, sizeof path, dir, "run.json", e))
-        return NULL;
-    char *text = file_read(path, RUN_JSON_MAX, NULL, e);
-    if (!text) {
-        err_prefix(e, "%s is no damage map", dir);
-        return NULL;
-    }
-    cJSON *run = cJSON_Parse(text);
-    free(text);
-    double cut = number_at(run, "cut", NULL), op = number_at(run, "settings", "operating_point");
-    if (strcmp(text_at(run, "kind", NULL), "damage map") == 0 && cut >= 1 && cut <= 3 && op > 0 && op < 1 &&
-        cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(run, "binary")))
-        return run;
-    cJSON_Delete(run);
-    err_set(e, ERR_INPUT, "%s is not a run.json that 'aftermap assess' wrote; assess the event again", path);
-    return NULL;
-}
-
 /* The model that made the map, for the baseline; NULL with a warning when its file is gone or has changed. */
 static struct model *model_of_map(const cJSON *run, const struct progress *p)
 {
@@ -499,7 +480,7 @@ static bool read_map(struct evaluation *v)
 static bool map_on_event(struct evaluation *v)
 {
     bool ok = false;
-    cJSON *run = read_run(v->o->subject, v->e);
+    cJSON *run = mapping_run_read(v->o->subject, v->e);
     if (!run || !open_truth(v))
         goto out;
     if (strcmp(text_at(run, "event", "digest"), v->ev->digest) != 0) {

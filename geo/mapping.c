@@ -682,3 +682,28 @@ out:
     model_free(r.model);
     return ok;
 }
+
+cJSON *mapping_run_read(const char *dir, struct err *e)
+{
+    enum { RUN_JSON_MAX = 64 << 20 };
+    char path[PATH_SIZE];
+    if (!file_join(path, sizeof path, dir, "run.json", e))
+        return NULL;
+    char *text = file_read(path, RUN_JSON_MAX, NULL, e);
+    if (!text) {
+        err_prefix(e, "%s is no damage map", dir);
+        return NULL;
+    }
+    cJSON *run = cJSON_Parse(text);
+    free(text);
+    const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "kind"));
+    const double cut = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(run, "cut")),
+                 point = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(
+                     cJSON_GetObjectItemCaseSensitive(run, "settings"), "operating_point"));
+    if (kind && strcmp(kind, "damage map") == 0 && cut >= 1 && cut <= 3 && point > 0 && point < 1 &&
+        cJSON_IsBool(cJSON_GetObjectItemCaseSensitive(run, "binary")))
+        return run;
+    cJSON_Delete(run);
+    err_set(e, ERR_INPUT, "%s is not a run.json that 'aftermap assess' wrote; assess the event again", path);
+    return NULL;
+}

@@ -13,7 +13,7 @@
  *                       digests of the above
  *
  * Columns (<= 10 characters), the same and in the same order in all three: bldg_id dmg_class dmg_level p_none
- * p_minor p_major p_destr p_dmg entropy status reason lbl_src area_m2 split block model_id run_id updated.
+ * p_minor p_major p_destr p_dmg entropy status reason lbl_src shift_x shift_y shift_q area_m2 split block model_id run_id updated.
  *
  *   status    ok; abstain (p_dmg strictly inside the abstain band; the class is still given); unknown (no
  *             chip: reason says why, dmg_class is "unknown", dmg_level and the figures are null)
@@ -36,6 +36,7 @@
 
 #include "models/base/err.h"
 #include "models/base/progress.h"
+#include <cJSON.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,5 +61,9 @@ void mapping_defaults(struct mapping_options *o);
  * in out_dir survives any failure and Ctrl-C. An existing map is an error unless overwrite is set. */
 bool mapping_run(const struct mapping_options *o, const struct progress *p, struct mapping_report *r,
                  struct err *e);
+
+/* DIR/run.json of a map, parsed and known to hold what readers of a map count on: kind, cut, binary and
+ * settings.operating_point. The caller deletes it. NULL with a sentence otherwise. */
+cJSON *mapping_run_read(const char *dir, struct err *e);
 
 #endif

@@ -2,6 +2,7 @@
  *
  * report.c - writes the document of report.h. All styling is in one style element; the classes carry a letter
  * beside their colour, so that a photocopy or a reader who cannot tell the colours still can. */
+#include "geo/mapping.h"
 #include "geo/report_parts.h"
 
 #include "geo/mapping_parts.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_JSON_MAX = 64 << 20, PATH_SIZE = 4096, BAR_WIDTH = 210 };
+enum { PATH_SIZE = 4096, BAR_WIDTH = 210 };
 
 static const enum report_word class_word[TOTALS_CLASSES] = {WORD_NONE, WORD_MINOR, WORD_MAJOR, WORD_DESTROYED,
                                                             WORD_UNKNOWN};
@@ -30,21 +31,6 @@ struct page {
 void report_defaults(struct report_options *o)
 {
     *o = (struct report_options){.picture_px = 1000};
-}
-
-static cJSON *read_run(const char *dir, struct err *e)
-{
-    char path[PATH_SIZE];
-    char *text =
-        file_join(path, sizeof path, dir, "run.json", e) ? file_read(path, RUN_JSON_MAX, NULL, e) : NULL;
-    if (!text)
-        return NULL;
-    cJSON *run = cJSON_Parse(text);
-    free(text);
-    if (!run)
-        err_set(e, ERR_INPUT, "%s is not a run.json that 'aftermap assess' wrote; assess the event again",
-                path);
-    return run;
 }
 
 static const char *text_of(const cJSON *j, const char *key)
@@ -490,7 +476,7 @@ static bool usable(const struct report_options *o, struct err *e)
 bool report_html(FILE *f, const struct report_options *o, struct err *e)
 {
     const struct page p = {f, o, o->totals, o->lang};
-    cJSON *run = usable(o, e) ? read_run(o->map_dir, e) : NULL;
+    cJSON *run = usable(o, e) ? mapping_run_read(o->map_dir, e) : NULL;
     if (!run)
         return false;
     head(&p);
@@ -512,7 +498,7 @@ cJSON *report_json(const struct report_options *o, struct err *e)
     static const char *const phase[2] = {"pre", "post"};
     static const enum report_word limit[] = {WORD_LIMIT_IMAGES, WORD_LIMIT_ROOFS, WORD_LIMIT_GRADES,
                                              WORD_LIMIT_SINGLE, WORD_LIMIT_FOOTPRINTS};
-    cJSON *run = usable(o, e) ? read_run(o->map_dir, e) : NULL;
+    cJSON *run = usable(o, e) ? mapping_run_read(o->map_dir, e) : NULL;
     if (!run)
         return NULL;
     cJSON *j = cJSON_CreateObject();

@@ -2,6 +2,7 @@
  *
  * totals_map.c - the buildings of a map (damage.gpkg and run.json) or of an event that has no map yet, with the
  * zone and the stratum of each. Declared in totals_parts.h. Memory grows by one record a building. */
+#include "geo/mapping.h"
 #include "geo/totals_parts.h"
 
 #include "geo/raster.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_SIZE = 4096, RUN_JSON_MAX = 64 << 20, STRATA_MAX = 512 };
+enum { PATH_SIZE = 4096, STRATA_MAX = 512 };
 
 void totals_map_close(struct totals_map *m)
 {
@@ -97,29 +98,20 @@ static const char *text_at(const cJSON *j, const char *a, const char *b)
     return s ? s : "";
 }
 
-static bool read_run(struct totals_map *m, const char *path, struct err *e)
+static bool read_run(struct totals_map *m, struct err *e)
 {
-    char *text = file_read(path, RUN_JSON_MAX, NULL, e);
-    if (!text)
+    cJSON *run = mapping_run_read(m->dir, e);
+    if (!run)
         return false;
-    cJSON *run = cJSON_Parse(text);
-    free(text);
-    const double cut = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(run, "cut")),
-                 point = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(
-                     cJSON_GetObjectItemCaseSensitive(run, "settings"), "operating_point"));
-    bool ok = strcmp(text_at(run, "kind", NULL), "damage map") == 0 && cut >= 1 && cut <= 3 && point > 0 &&
-              point < 1;
-    if (!ok)
-        err_set(e, ERR_INPUT, "%s is not a run.json that 'aftermap assess' wrote; assess the event again",
-                path);
-    m->cut = ok ? (int)cut : 0;
-    m->operating_point = point;
+    m->cut = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(run, "cut"));
+    m->operating_point = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(
+        cJSON_GetObjectItemCaseSensitive(run, "settings"), "operating_point"));
     m->binary = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run, "binary"));
-    ok = ok && (m->run_id = mem_strdup(text_at(run, "run_id", NULL), e)) &&
-         (m->created = mem_strdup(text_at(run, "created", NULL), e)) &&
-         (m->model_digest = mem_strdup(text_at(run, "model", "digest"), e)) &&
-         (m->event_digest = mem_strdup(text_at(run, "event", "digest"), e)) &&
-         (m->event_path = mem_strdup(text_at(run, "event", "path"), e));
+    const bool ok = (m->run_id = mem_strdup(text_at(run, "run_id", NULL), e)) &&
+                    (m->created = mem_strdup(text_at(run, "created", NULL), e)) &&
+                    (m->model_digest = mem_strdup(text_at(run, "model", "digest"), e)) &&
+                    (m->event_digest = mem_strdup(text_at(run, "event", "digest"), e)) &&
+                    (m->event_path = mem_strdup(text_at(run, "event", "path"), e));
     cJSON_Delete(run);
     return ok;
 }
@@ -235,7 +227,7 @@ bool totals_map_open(struct totals_map *m, const char *dir, struct zones *zones,
     bool ok =
         (m->dir = mem_strdup(dir, e)) && (!strata_field || (m->strata_field = mem_strdup(strata_field, e)));
     if (ok && file_exists(run))
-        ok = read_run(m, run, e) && read_map(m, zones, p, e);
+        ok = read_run(m, e) && read_map(m, zones, p, e);
     else if (ok && file_exists(manifest))
         ok = read_event(m, zones, e);
     else if (ok)

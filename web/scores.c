@@ -2,6 +2,8 @@
  * scores.c - predictions kept beside their model (scores.h). */
 #include "web/scores.h"
 
+#include "geo/mapping.h"
+
 #include "models/base/file.h"
 #include "models/base/mem.h"
 
@@ -15,19 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_JSON_MAX = 64 << 20 };
-
 /* "m-7" of the model that made the map; "" when it is none of the assessment's own. */
 static bool model_of(const char *map, char name[32], struct err *e)
 {
-    char path[PATH_MAX];
-    size_t size;
     *name = '\0';
-    char *text =
-        file_join(path, sizeof path, map, "run.json", e) ? file_read(path, RUN_JSON_MAX, &size, e) : NULL;
-    if (!text)
+    cJSON *run = mapping_run_read(map, e);
+    if (!run)
         return false;
-    cJSON *run = cJSON_Parse(text);
     const char *model = cJSON_GetStringValue(
                    cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(run, "model"), "path")),
                *base = model ? file_base(model) : "";
@@ -35,7 +31,6 @@ static bool model_of(const char *map, char name[32], struct err *e)
     if (digits > 0 && digits < 19 && strcmp(base + 2 + digits, ".safetensors") == 0)
         snprintf(name, 32, "m-%.*s", (int)digits, base + 2);
     cJSON_Delete(run);
-    free(text);
     return true;
 }
 
