@@ -34,6 +34,24 @@ make_scene() {
     "$build/aftermap-scene" --seed "${2:-5}" --size-px 700 --buildings 90 -o "$1" >/dev/null 2>&1
 }
 
+# images.idx, labels.idx and their name in data: 120 images of SIDE x SIDE in two greys, each with a last row of its own
+make_greys() { # SIDE
+    local i side=$1 octal
+    octal=$(printf '%03o' "$side")
+    {
+        printf '\0\0\x08\x03\0\0\0\x78\0\0\0\'"$octal"'\0\0\0\'"$octal"
+        for i in $(seq 0 119); do
+            head -c $((side * (side - 1))) /dev/zero | tr '\0' "\\$(printf %o $((60 + 120 * (i % 2))))"
+            head -c "$side" /dev/zero | tr '\0' "\\$(printf %o $((2 * i)))"
+        done
+    } >images.idx
+    {
+        printf '\0\0\x08\x01\0\0\0\x78'
+        for _ in $(seq 60); do printf '\0\x01'; done
+    } >labels.idx
+    data=idx:images.idx,labels.idx
+}
+
 finish() {
     [ "$failures" -eq 0 ] || {
         echo "$failures checks failed"

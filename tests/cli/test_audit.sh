@@ -5,19 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 command -v jq >/dev/null || { echo 'no jq'; exit 77; }
 
-# 120 images of 12 x 12 in two greys, each with a row of its own
-{
-    printf '\0\0\x08\x03\0\0\0\x78\0\0\0\x0c\0\0\0\x0c'
-    for i in $(seq 0 119); do
-        head -c 132 /dev/zero | tr '\0' "\\$(printf %o $((60 + 120 * (i % 2))))"
-        head -c 12 /dev/zero | tr '\0' "\\$(printf %o $((2 * i)))"
-    done
-} >images.idx
-{
-    printf '\0\0\x08\x01\0\0\0\x78'
-    for _ in $(seq 60); do printf '\0\x01'; done
-} >labels.idx
-data=idx:images.idx,labels.idx
+make_greys 12
 quiet=(-q --progress none)
 "$aftermap" train "$data" --method supervised --preset wrn-10-2 --batch 8 --steps 30 "${quiet[@]}" -o teacher.safetensors \
     >/dev/null 2>err.txt || fail "train: $(cat err.txt)"

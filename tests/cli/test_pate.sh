@@ -5,19 +5,7 @@
 source "$(dirname "$0")/lib.sh"
 command -v jq >/dev/null || { echo 'no jq'; exit 77; }
 
-# 120 images of 8 x 8 in two greys, each with a row of its own
-{
-    printf '\0\0\x08\x03\0\0\0\x78\0\0\0\x08\0\0\0\x08'
-    for i in $(seq 0 119); do
-        head -c 56 /dev/zero | tr '\0' "\\$(printf %o $((60 + 120 * (i % 2))))"
-        head -c 8 /dev/zero | tr '\0' "\\$(printf %o $((2 * i)))"
-    done
-} >images.idx
-{
-    printf '\0\0\x08\x01\0\0\0\x78'
-    for _ in $(seq 60); do printf '\0\x01'; done
-} >labels.idx
-data=idx:images.idx,labels.idx
+make_greys 8
 quick=(--preset lite3 --teachers 5 --teacher-steps 20 --teacher-batch 4 --steps 4 --batch 2 --public-share 0.5 --delta 1e-3
     --threshold 3 --sigma-threshold 1 --sigma 0.8 --progress none)
 pate() { "$aftermap" lab pate "$data" "${quick[@]}" "$@"; }

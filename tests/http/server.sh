@@ -27,6 +27,15 @@ start_server() { # further options and folders
     exit 1
 }
 
+# root: a data root with the fixture's images and outlines in root/scenes; the fixture itself in work/fix
+make_data_root() {
+    bash "$here/make_fixture.sh" "$work/fix" || exit 1
+    root=$work/data
+    mkdir -p "$root/scenes"
+    cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
+    ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
+}
+
 check() { # what, got, wanted
     if [ "$2" = "$3" ]; then
         echo "ok   $1"

@@ -9,11 +9,7 @@ for tool in curl jq ogr2ogr ogrinfo gdaltransform; do
     command -v $tool >/dev/null || { echo "$tool is not installed"; exit 77; }
 done
 . "$here/server.sh" "$1"
-bash "$here/make_fixture.sh" "$work/fix" || exit 1
-root=$work/root
-mkdir -p "$root/scenes"
-cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
-ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
+make_data_root
 # Two zones: seven columns and ten columns of squares; the second in two parts.
 square() { echo "{\"type\":\"Feature\",\"properties\":{\"code\":\"$1\",\"title\":\"$2\"},\"geometry\":{\"type\":\"Polygon\",\"coordinates\":[[[$3,5200000],[$4,5200000],[$4,5200300],[$3,5200300],[$3,5200000]]]}}"; }
 echo "{\"type\":\"FeatureCollection\",\"crs\":{\"type\":\"name\",\"properties\":{\"name\":\"urn:ogc:def:crs:EPSG::32633\"}},\"features\":[

@@ -9,7 +9,7 @@ for tool in curl jq ogr2ogr mountpoint; do
 done
 [ "$(id -u)" = 0 ] || { echo "only root may mount a tmpfs"; exit 77; }
 . "$here/server.sh" "$1"
-root=$work/root
+root=$work/data
 mkdir "$root"
 mount -t tmpfs -o size=16m aftermap-test "$root" 2>/dev/null || { echo "no tmpfs can be mounted here"; exit 77; }
 leave() {
@@ -19,10 +19,7 @@ leave() {
     finish
 }
 trap leave EXIT
-bash "$here/make_fixture.sh" "$work/fix" || exit 1
-mkdir "$root/scenes"
-cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
-ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
+make_data_root
 start_server --data-root "$root"
 J='Content-Type: application/json'
 curl -sS -o "$work/r" -H "$J" "$base/assessments" -d '{"id":"k","title":"K","pre":["scenes/pre.tif"],"post":["scenes/post.tif"],

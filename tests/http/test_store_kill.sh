@@ -8,11 +8,7 @@ for tool in curl jq ogr2ogr sqlite3; do
     command -v $tool >/dev/null || { echo "$tool is not installed"; exit 77; }
 done
 . "$here/server.sh" "$1"
-bash "$here/make_fixture.sh" "$work/fix" || exit 1
-root=$work/root
-mkdir -p "$root/scenes"
-cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
-ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
+make_data_root
 start_server --data-root "$root"
 
 curl -sS -H 'Content-Type: application/json' "$base/assessments" -o "$work/r" -d '{"id":"k","title":"K","pre":["scenes/pre.tif"],

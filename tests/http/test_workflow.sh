@@ -8,11 +8,7 @@ for tool in curl jq ogr2ogr file split; do
     command -v $tool >/dev/null || { echo "$tool is not installed"; exit 77; }
 done
 . "$here/server.sh" "$1"
-bash "$here/make_fixture.sh" "$work/fix" || exit 1
-root=$work/data
-mkdir -p "$root/scenes"
-cp "$work/fix/pre.tif" "$work/fix/post.tif" "$root/scenes/"
-ogr2ogr -q -f GPKG -select bldg_id -nln houses "$root/scenes/houses.gpkg" "$work/fix/damage.gpkg"
+make_data_root
 printf '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand"><SourceFilename>/etc/hostname</SourceFilename></VRTRasterBand></VRTDataset>' >"$root/scenes/x.tif"
 ln -s /etc/passwd "$root/scenes/link.tif"
 start_server --data-root "$root"

@@ -4,6 +4,7 @@
  * behave in a certain way (crash, talk nonsense, hang, ignore a request), and with the program itself on a small scene
  * from two rasters to a map, a killed server in between. What a model learnt from is read out of its file. */
 #include "geo_fixture.h"
+#include "must.h"
 #include "models/net/checkpoint.h"
 #include "web/jobs.h"
 
@@ -16,23 +17,6 @@
 static struct store *store;
 static struct jobs *jobs;
 static char script[128];
-
-#define MUST(call)                                                                                           \
-    do {                                                                                                     \
-        struct err e_ = {0};                                                                                 \
-        struct err *e = &e_;                                                                                 \
-        if (!(call))                                                                                         \
-            fail_msg("%s: %s", #call, e_.msg);                                                               \
-    } while (0)
-#define MUST_FAIL(call, want)                                                                                \
-    do {                                                                                                     \
-        struct err e_ = {0};                                                                                 \
-        struct err *e = &e_;                                                                                 \
-        if (call)                                                                                            \
-            fail_msg("%s did not fail", #call);                                                              \
-        if (e_.code != (want))                                                                               \
-            fail_msg("%s: %s instead of %s: %s", #call, err_name(e_.code), err_name(want), e_.msg);          \
-    } while (0)
 
 static bool every_command(const char *name)
 {

@@ -26,25 +26,10 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/must.h"
+
 static char root[64], database[160]; /* database: empty for GeoPackages */
 static struct store *store;
-
-#define MUST(call)                                                                                           \
-    do {                                                                                                     \
-        struct err e_ = {0};                                                                                 \
-        struct err *e = &e_;                                                                                 \
-        if (!(call))                                                                                         \
-            fail_msg("%s: %s", #call, e_.msg);                                                               \
-    } while (0)
-#define MUST_FAIL(call, want)                                                                                \
-    do {                                                                                                     \
-        struct err e_ = {0};                                                                                 \
-        struct err *e = &e_;                                                                                 \
-        if (call)                                                                                            \
-            fail_msg("%s did not fail", #call);                                                              \
-        if (e_.code != (want))                                                                               \
-            fail_msg("%s: %s instead of %s: %s", #call, err_name(e_.code), err_name(want), e_.msg);          \
-    } while (0)
 
 static void open_store(void)
 {
