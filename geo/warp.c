@@ -65,9 +65,9 @@ struct target {
     float *px;      /* [bands,h,w] or NULL */
     uint8_t *bytes; /* the same, scaled by lo and hi, or NULL */
     const double *lo, *hi;
-    uint8_t *valid; /* [h,w] */
-    uint8_t *todo;  /* [h,w] wanted and still blank */
-    size_t n_todo;
+    uint8_t *valid;  /* [h,w] */
+    uint8_t *wanted; /* [h,w] wanted and still blank */
+    size_t n_wanted;
 };
 
 /* The pixels of one cell of the lattice that are still to do: [x0,x1) x [y0,y1) of the grid. */
@@ -81,12 +81,12 @@ struct raster_reader {
     struct source *source;
     bool only_warper;
     /* scratch, grown as needed */
-    uint8_t *todo;
+    uint8_t *wanted;
     float *row; /* [bands + 1, width] */
     uint8_t *has, *scaled, *state, *touched;
     struct cell *cell;
     char *patch;
-    size_t n_todo, n_row, n_state, n_touched, n_cell, n_patch;
+    size_t n_wanted, n_row, n_state, n_touched, n_cell, n_patch;
 };
 
 /* ---- open files
@@ -159,7 +159,7 @@ void raster_reader_close(struct raster_reader *r)
         pthread_mutex_destroy(&r->source->lock);
         free(r->source);
     }
-    free(r->todo);
+    free(r->wanted);
     free(r->row);
     free(r->has);
     free(r->scaled);
@@ -235,7 +235,7 @@ static void target_store(struct raster_reader *r, struct target *t, int x, int y
             scale_run(from, n, t->lo[b], t->hi[b], r->scaled);
         for (int i = 0; i < n; i++) {
             size_t k = (size_t)b * plane + at + (size_t)i;
-            if (!has[i] || !t->todo[at + (size_t)i])
+            if (!has[i] || !t->wanted[at + (size_t)i])
                 continue;
             if (t->bytes)
                 t->bytes[k] = r->scaled[i];
@@ -244,10 +244,10 @@ static void target_store(struct raster_reader *r, struct target *t, int x, int y
         }
     }
     for (int i = 0; i < n; i++)
-        if (has[i] && t->todo[at + (size_t)i]) {
-            t->todo[at + (size_t)i] = 0;
+        if (has[i] && t->wanted[at + (size_t)i]) {
+            t->wanted[at + (size_t)i] = 0;
             t->valid[at + (size_t)i] = 1;
-            t->n_todo--;
+            t->n_wanted--;
         }
 }
 
@@ -496,11 +496,11 @@ static bool survey(const struct target *t, const struct lattice *l, struct windo
         struct cell c = {x1, y1, 0, 0};
         bool found = false;
         for (int y = y0 > part.y ? y0 : part.y; y < y1; y++) {
-            const uint8_t *todo = t->todo + (size_t)(y - t->win.y) * (size_t)t->win.w - t->win.x;
+            const uint8_t *wanted = t->wanted + (size_t)(y - t->win.y) * (size_t)t->win.w - t->win.x;
             int a = x0 > part.x ? x0 : part.x, z = x1;
-            while (a < z && !todo[a])
+            while (a < z && !wanted[a])
                 a++;
-            while (a < z && !todo[z - 1])
+            while (a < z && !wanted[z - 1])
                 z--;
             if (a == z)
                 continue;
@@ -697,13 +697,13 @@ static void resample_cell(struct raster_reader *r, struct target *t, const struc
     const int cx = l->first_x + i % (l->nx - 1) * LATTICE, cy = l->first_y + i / (l->nx - 1) * LATTICE;
     const struct cell *c = &r->cell[i];
     for (int y = c->y0; y < c->y1; y++) {
-        const uint8_t *todo = t->todo + (size_t)(y - t->win.y) * (size_t)t->win.w - t->win.x;
+        const uint8_t *wanted = t->wanted + (size_t)(y - t->win.y) * (size_t)t->win.w - t->win.x;
         struct edge row = lattice_row(l, node, (y + 0.5 - cy) / LATTICE);
         const double dx = (row.x[1] - row.x[0]) / LATTICE, dy = (row.y[1] - row.y[0]) / LATTICE;
         for (int x = c->x0, end; x < c->x1; x = end) {
-            for (end = x + 1; end < c->x1 && todo[end] == todo[x]; end++)
+            for (end = x + 1; end < c->x1 && wanted[end] == wanted[x]; end++)
                 ;
-            if (!todo[x])
+            if (!wanted[x])
                 continue;
             const double u = x + 0.5 - cx;
             resample_run(patch, k, row.x[0] + u * dx, dx, row.y[0] + u * dy, dy, end - x, r->row, r->has);
@@ -800,26 +800,26 @@ static bool read_target(struct raster_reader *r, struct target *t, const uint8_t
     const size_t n = (size_t)t->win.w * (size_t)t->win.h;
     struct window part;
     assert(t->win.w > 0 && t->win.h > 0);
-    if (n > r->n_todo) {
-        if (!mem_grow(&r->todo, n, 1, "an image window", e))
+    if (n > r->n_wanted) {
+        if (!mem_grow(&r->wanted, n, 1, "an image window", e))
             return false;
-        r->n_todo = n;
+        r->n_wanted = n;
     }
-    t->todo = r->todo;
-    t->n_todo = n;
+    t->wanted = r->wanted;
+    t->n_wanted = n;
     memset(t->valid, 0, n);
     if (need) {
-        t->n_todo = 0;
+        t->n_wanted = 0;
         for (size_t i = 0; i < n; i++)
-            t->n_todo += t->todo[i] = need[i] != 0;
+            t->n_wanted += t->wanted[i] = need[i] != 0;
     } else {
-        memset(t->todo, 1, n);
+        memset(t->wanted, 1, n);
     }
-    for (int i = 0; i < r->set->n && t->n_todo > 0; i++)
+    for (int i = 0; i < r->set->n && t->n_wanted > 0; i++)
         if (clip_to_file(r->grid, r->set->file[i].box, t->win, &part) && !add_file(r, i, part, t, e))
             return false;
-    for (size_t i = 0; t->n_todo > 0 && i < n; i++)
-        for (int b = 0; t->todo[i] && b < r->set->n_bands; b++) {
+    for (size_t i = 0; t->n_wanted > 0 && i < n; i++)
+        for (int b = 0; t->wanted[i] && b < r->set->n_bands; b++) {
             if (t->bytes)
                 t->bytes[(size_t)b * n + i] = 0;
             else
