@@ -17,26 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct command *const commands[] = {&command_tile,
-                                          &command_align,
-                                          &command_train,
-                                          &command_assess,
-                                          &command_evaluate,
-                                          &command_sample,
-                                          &command_estimate,
-                                          &command_report,
-                                          &command_label,
-                                          &command_loop,
-                                          &command_experiment,
-                                          &command_discover,
-                                          &command_distil,
-                                          &command_audit,
-                                          &command_lab,
-                                          &command_serve,
-                                          &command_info,
-                                          &command_help,
-                                          &command_completion,
-                                          NULL};
+const struct command *const commands[] = {
+    &command_tile,       &command_align,    &command_train,  &command_assess,     &command_evaluate,
+    &command_sample,     &command_estimate, &command_report, &command_label,      &command_loop,
+    &command_experiment, &command_discover, &command_distil, &command_audit,      &command_lab,
+    &command_serve,      &command_info,     &command_help,   &command_completion, NULL};
 
 const struct command *command_find(const char *name)
 {

@@ -356,9 +356,12 @@ static uint8_t *random_image(const struct imageset_layout *l, uint64_t key)
 }
 
 static const struct augment_config configs[] = {
-    {{32, 1, 3, false, false, false}, true, true, false}, {{28, 1, 1, false, false, false}, false, true, false},
-    {{64, 2, 3, true, true, false}, true, true, false},   {{32, 2, 4, true, false, false}, true, false, false},
-    {{12, 1, 3, true, true, false}, true, true, false},   {{8, 2, 3, false, false, false}, true, true, false},
+    {{32, 1, 3, false, false, false}, true, true, false},
+    {{28, 1, 1, false, false, false}, false, true, false},
+    {{64, 2, 3, true, true, false}, true, true, false},
+    {{32, 2, 4, true, false, false}, true, false, false},
+    {{12, 1, 3, true, true, false}, true, true, false},
+    {{8, 2, 3, false, false, false}, true, true, false},
 };
 
 static void test_bounds_and_keys(void **state)

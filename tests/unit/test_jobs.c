@@ -4,8 +4,8 @@
  * behave in a certain way (crash, talk nonsense, hang, ignore a request), and with the program itself on a small scene
  * from two rasters to a map, a killed server in between. What a model learnt from is read out of its file. */
 #include "geo_fixture.h"
-#include "must.h"
 #include "models/net/checkpoint.h"
+#include "must.h"
 #include "web/jobs.h"
 
 #include <fcntl.h>
