@@ -283,6 +283,22 @@ await step("label: on a French keyboard and an Arabic one the same keys work", a
   await press("s");
 });
 
+await step("label: keys faster than the screen go to the building that is next, with nothing of the last one", async () => {
+  const n = Number(/b(\d+)/.exec(await text("#building"))[1]);
+  await page.evaluate(async () => {
+    // Between two keys only what the page does before it paints.
+    for (const key of ["ArrowRight", "2", "1"]) {
+      window.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+      for (let i = 0; i < 20; i++) await Promise.resolve();
+    }
+  });
+  await current(`b${n + 2}`);
+  await arrived(n + 1);
+  assert.deepEqual([label(n).dmg_class, label(n + 1).dmg_class], ["major", "minor"]);
+  assert.ok(label(n).shift, "the nudge is the first one's");
+  assert.equal(label(n + 1).shift ?? null, null, "and not the second one's");
+});
+
 await step("map: predict all with progress, then themes, filters and counts", async () => {
   await visit("/demo/map");
   await page.locator("#predict").focus();

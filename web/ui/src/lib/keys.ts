@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Single-key commands that work on any keyboard layout: digits by the place of the key (on a French keyboard the digit row
 // gives letters without Shift), letters by what they write, or by their place where they write no Latin letter (Arabic).
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { shortcuts } from "./prefs.js";
 
 /** "0".."9", "a".."z", "space", "enter", "escape", "arrowleft" …; "" when it is none of ours. */
@@ -24,7 +24,7 @@ const writing = "input:not([type=checkbox]):not([type=radio]), textarea, select,
 export function useKeys(down: (key: string, e: KeyboardEvent) => boolean, up?: (key: string) => void): void {
   const now = useRef({ down, up });
   now.current = { down, up };
-  useEffect(() => {
+  useLayoutEffect(() => {
     const onDown = (e: KeyboardEvent): void => {
       const target = e.target as Element | null;
       if (!shortcuts.value || e.defaultPrevented || target?.closest?.(writing)) return;

@@ -4,7 +4,7 @@
 // nudge, Space (held) flicker, S swipe, C context. A decision is safe in the browser before the next building is shown
 // (labelstore.ts).
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { checks, type Assessment, type Building, type Label, type Purpose } from "../api.js";
 import { date, number, t, two, word, type Key } from "../lib/i18n.js";
 import { useKeys } from "../lib/keys.js";
@@ -134,17 +134,18 @@ export function Desk(props: DeskProps) {
   const images = useLoaded(() => checks(a.id), [a.id]).value?.images;
   const gsd = images ? { pre: images.pre.gsd_m, post: images.post.gsd_m } : null;
 
-  useEffect(() => {
-    if (!b) return undefined;
+  // Before the next key can come, painted or not: otherwise a quick hand gives a building the last one's nudge and note, and
+  // a version of its label that nobody looked at.
+  useLayoutEffect(() => {
+    if (!b) return;
     const now = present(a, b);
     seen(a.id, b.bldg_id, b.label?.etag ?? null);
     setShift(startShift(a, b));
     setUnsure(now?.sure === false);
     setNote(now?.note ?? "");
     setAsking(false);
-    if (!lowBandwidth.value) return ahead(items.slice(at + 1, at + 3).flatMap((x) => addresses(a, x, context)));
-    return undefined;
   }, [b?.bldg_id]);
+  useEffect(() => (b && !lowBandwidth.value ? ahead(items.slice(at + 1, at + 3).flatMap((x) => addresses(a, x, context))) : undefined), [b?.bldg_id]);
   useEffect(() => {
     if (items.length - at <= 5) props.more?.();
   }, [at, items.length]);
