@@ -48,6 +48,7 @@ export class DamageMap {
   private rasters = new Map<LayerId, TileLayer<XYZ>>();
   private assessment: Assessment | null = null;
   private loaded: Extent | null = null;
+  private asked: Extent | null = null; // what the request under way will bring
   private request: AbortController | null = null;
   private selected: Feature<Geometry> | null = null;
   private marked = new Set<string | number>();
@@ -102,7 +103,7 @@ export class DamageMap {
 
   async open(a: Assessment): Promise<void> {
     this.assessment = a;
-    this.loaded = null;
+    this.loaded = this.asked = null;
     this.source.clear();
     this.source.setAttributions(t("attribution", a.version ? ` ${a.version}` : ""));
     this.choose(null);
@@ -123,6 +124,8 @@ export class DamageMap {
     const size = this.map.getSize() ?? [800, 600];
     this.map.getView().fit(transformExtent(a.bbox ?? [-180, -85, 180, 85], "EPSG:4326", "EPSG:3857"), { size, padding: [56, 24, 40, 24] });
     this.map.render();
+    // The map tells of a move from its second frame on, and without pictures there may be one frame only.
+    void this.load();
   }
 
   private async tiles(a: Assessment, id: LayerId): Promise<TileLayer<XYZ>> {
@@ -197,7 +200,7 @@ export class DamageMap {
   }
 
   reload(): void {
-    this.loaded = null;
+    this.loaded = this.asked = null;
     void this.load();
   }
 
@@ -236,7 +239,7 @@ export class DamageMap {
     this.events.chosen(f);
   }
 
-  /** Buildings of the view and a margin, page by page; a later call ends an earlier one. */
+  /** Buildings of the view and a margin, page by page; a later call for other ground ends an earlier one. */
   private async load(): Promise<void> {
     const a = this.assessment;
     if (!a) return;
@@ -245,9 +248,10 @@ export class DamageMap {
       this.report(view);
       return;
     }
+    if (this.asked && containsExtent(this.asked, view)) return;
     this.request?.abort();
     const request = (this.request = new AbortController());
-    const extent = buffer(view, getWidth(view) / 4);
+    const extent = (this.asked = buffer(view, getWidth(view) / 4));
     this.events.loading();
     try {
       const box = lonlat(extent).map((v) => v.toFixed(7)).join(",");
@@ -260,6 +264,7 @@ export class DamageMap {
         features.push(...page.features);
       }
       if (request.signal.aborted) return;
+      this.asked = null;
       this.tooMany = tooMany;
       this.buildings.setVisible(!tooMany);
       this.showRaster();
@@ -276,9 +281,11 @@ export class DamageMap {
       );
       if (chosen !== undefined) this.selected = this.source.getFeatureById(chosen) as Feature<Geometry> | null;
       this.loaded = extent;
-      this.report(view);
+      this.report(this.map.getView().calculateExtent());
     } catch (e) {
-      if (!request.signal.aborted) this.events.failed(e instanceof Error ? e.message : String(e));
+      if (request.signal.aborted) return;
+      this.asked = null;
+      this.events.failed(e instanceof Error ? e.message : String(e));
     }
   }
 
