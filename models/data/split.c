@@ -14,6 +14,12 @@
  * while that lowers J; the best of a few starts counts. Every quantity is kept incrementally: flipping a
  * block touches its items and those within the buffer of it.
  *
+ * That search fills its share from what balances best, and among components, whose sizes range over orders of
+ * magnitude, that is always the same small ones: the test set would be the scattered farms and never the quarter,
+ * under every seed. Components are therefore drawn: each is test with probability s, and the first draw counts that
+ * is within SHARE_OFF of s, loses at most DROPPED to the buffer and leaves either side at least half of its due of
+ * every level. The search is for cells, which are alike, and for scenes that allow no such draw.
+ *
  * Invariants (defended by test_split.c by brute force): 1. two items within link_m are in one component; 2.
  * no training item lies within buffer_m of a test item; 3. every item has exactly one block and one split. */
 #include "models/data/split.h"
@@ -26,8 +32,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_COMPONENTS = 8, N_STARTS = 4, N_CANDIDATES = 48, N_TRIES = 1500, MAX_CELLS_A_SIDE = 1 << 30 };
-static const double BUFFER_LOSS = 0.15;
+enum {
+    MIN_COMPONENTS = 8,
+    N_STARTS = 4,
+    N_CANDIDATES = 48,
+    N_TRIES = 1500,
+    N_DRAWS = 1000,
+    MAX_CELLS_A_SIDE = 1 << 30
+};
+static const double BUFFER_LOSS = 0.15, SHARE_OFF = 0.05, DROPPED = 0.05;
 
 /* Items sorted by grid cell. */
 struct grid {
@@ -412,8 +425,44 @@ static bool search_open(struct search *s, const double *x, const double *y, cons
     return search_lists(s, x, y, o->buffer_m, e);
 }
 
-/* Chooses the test blocks and writes split. */
-static bool choose_blocks(struct search *s, uint64_t seed, uint8_t *split, struct err *e)
+static bool search_is_fair(const struct search *s)
+{
+    if (fabs((double)s->n_test / (double)s->n - s->share) > SHARE_OFF ||
+        (double)s->n_dropped / (double)s->n > DROPPED)
+        return false;
+    for (int c = 0; c < s->n_levels; c++) {
+        double have = (double)s->have[c], taken = (double)s->taken[c];
+        if (taken < floor(0.5 * s->share * have) || have - taken < floor(0.5 * (1.0 - s->share) * have))
+            return false;
+    }
+    return s->n_test_blocks > 0 && s->n_test_blocks < s->n_blocks;
+}
+
+static void search_clear(struct search *s)
+{
+    for (int b = 0; b < s->n_blocks; b++)
+        if (s->test[b])
+            search_flip(s, b);
+}
+
+/* Components: the first fair draw. False, with no block taken, when there is none. */
+static bool search_draw(struct search *s, uint64_t seed)
+{
+    struct rng r;
+    rng_init(&r, seed, RNG_SPLIT, 0);
+    for (int draw = 0; draw < N_DRAWS; draw++) {
+        for (int b = 0; b < s->n_blocks; b++)
+            if (rng_uniform(&r) < s->share)
+                search_flip(s, b);
+        if (search_is_fair(s))
+            return true;
+        search_clear(s);
+    }
+    return false;
+}
+
+/* Cells: the best of a few searches. */
+static bool search_best(struct search *s, uint64_t seed, struct err *e)
 {
     uint8_t *best = mem_array((size_t)s->n_blocks, 1, "the split's blocks", e);
     double best_cost = HUGE_VAL;
@@ -429,16 +478,22 @@ static bool choose_blocks(struct search *s, uint64_t seed, uint8_t *split, struc
             best_cost = cost;
             memcpy(best, s->test, (size_t)s->n_blocks);
         }
-        for (int b = 0; b < s->n_blocks; b++)
-            if (s->test[b])
-                search_flip(s, b);
+        search_clear(s);
     }
     for (int b = 0; b < s->n_blocks; b++)
         if (best[b])
             search_flip(s, b);
+    free(best);
+    return true;
+}
+
+/* Chooses the test blocks and writes split. */
+static bool choose_blocks(struct search *s, bool components, uint64_t seed, uint8_t *split, struct err *e)
+{
+    if (!(components && search_draw(s, seed)) && !search_best(s, seed, e))
+        return false;
     for (size_t i = 0; i < s->n; i++)
         split[i] = s->test[s->block[i]] ? IMAGESET_TEST : s->reach[i] ? IMAGESET_BUFFER : IMAGESET_TRAIN;
-    free(best);
     return true;
 }
 
@@ -568,7 +623,7 @@ bool split_blocks(const double *x, const double *y, const int16_t *level, size_t
                 n, o->block_m);
     } else {
         ok = search_open(&s, x, y, dense, n_levels, block, n, r->n_blocks, o, e) &&
-             choose_blocks(&s, o->seed, split, e);
+             choose_blocks(&s, r->components, o->seed, split, e);
     }
     if (!ok)
         goto end;

@@ -174,6 +174,39 @@ static void test_components(void **state)
     }
 }
 
+/* Few quarters and many farms, as a fire's tiles have them: every size of component must come to the test about
+ * as often as the share says, or the test set would show nothing but farms. */
+static void test_large_components_are_tested_too(void **state)
+{
+    static const int size[] = {120, 80, 60, 40, 30};
+    enum { N_QUARTERS = 5, N_FARMS = 90, N_SEEDS = 200 };
+    int in_test[N_QUARTERS] = {0}, farms = 0;
+    (void)state;
+    scene.n = 0;
+    for (int q = 0; q < N_QUARTERS; q++)
+        for (int i = 0; i < size[q]; i++)
+            add(40.0 * (i % 10), 5000.0 * q + 40.0 * (i / 10), i % 4 ? 0 : 3);
+    for (int f = 0; f < N_FARMS; f++)
+        add(5000.0 + 500.0 * (f % 10), 500.0 * (f / 10), f % 3 ? 0 : 3);
+    for (int seed = 1; seed <= N_SEEDS; seed++) {
+        struct split_options o = usual;
+        struct split_report r;
+        o.seed = (uint64_t)seed;
+        must_run(&o, &r);
+        assert_true(r.components);
+        assert_in_range(r.n_test * 100 / scene.n, 25, 35);
+        for (size_t i = 0, q = 0; q < N_QUARTERS; i += (size_t)size[q++])
+            in_test[q] += scene.split[i] == IMAGESET_TEST;
+        for (size_t i = scene.n - N_FARMS; i < scene.n; i++)
+            farms += scene.split[i] == IMAGESET_TEST;
+    }
+    for (int q = 0; q < N_QUARTERS; q++) {
+        print_message("quarter of %d: in the test under %d of %d seeds\n", size[q], in_test[q], N_SEEDS);
+        assert_in_range(in_test[q] * 100 / N_SEEDS, 15, 55);
+    }
+    assert_in_range(farms * 100 / (N_FARMS * N_SEEDS), 20, 40);
+}
+
 /* Sparse points whose component structure is intricate. */
 static void test_components_on_random_points(void **state)
 {
@@ -392,6 +425,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_components),
+        cmocka_unit_test(test_large_components_are_tested_too),
         cmocka_unit_test(test_components_on_random_points),
         cmocka_unit_test(test_link_distance_is_closed),
         cmocka_unit_test(test_contiguous_town),
