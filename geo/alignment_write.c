@@ -7,16 +7,16 @@
  * validity bit are copied, the post half is cut from the images. chips.gpkg is copied and its shift columns
  * and blank shares are updated; event.json gets "align" and the sizes and digests of the other two.
  *
- * All three are complete and on disk under temporary names before the first takes its place. They change
- * places with the old files one after the other (RENAME_EXCHANGE), and back again should one fail; the old
- * ones are removed last. Threads: as tile_chips.c, a batch of windows at once, chips appended in order. */
+ * All three are complete under temporary names before the first takes its place; event_files.h lets them change
+ * together, also when the process is killed. Threads: as tile_chips.c, a batch of windows at once, chips appended
+ * in order. */
 #include "geo/alignment_parts.h"
 
+#include "geo/event_files.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <cpl_conv.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -24,12 +24,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { CHIPS, INDEX, MANIFEST, N_FILES, WORKERS_MAX = 16, JOB_MAX = 256 };
-static const char *const file_name[N_FILES] = {"chips.tif", "chips.gpkg", "event.json"};
+enum { WORKERS_MAX = 16, JOB_MAX = 256 };
 
 struct output {
     char path[4096], temp[4096];
-    bool swapped; /* temp is the older file now */
 };
 
 /* ---- chips */
@@ -301,70 +299,30 @@ static void describe_alignment(cJSON *root, const struct alignment *a)
     cJSON_AddItemToObject(root, "align", j);
 }
 
-static bool write_manifest(const struct alignment *a, struct output out[N_FILES], struct err *e)
+static bool write_manifest(const struct alignment *a, struct output out[EVENT_N_FILES], struct err *e)
 {
     cJSON *root = cJSON_Parse(a->ev->manifest);
     char *text = NULL;
-    bool ok = set_part(root, "chips", out[CHIPS].temp, e) && set_part(root, "index", out[INDEX].temp, e);
+    bool ok = set_part(root, "chips", out[EVENT_CHIPS].temp, e) &&
+              set_part(root, "index", out[EVENT_INDEX].temp, e);
     if (ok && a->o->reset)
         cJSON_DeleteItemFromObjectCaseSensitive(root, "align");
     else if (ok)
         describe_alignment(root, a);
     if (ok && !(text = cJSON_Print(root)))
         ok = err_set(e, ERR_RESOURCE, "there is no memory for the event's manifest");
-    ok = ok && file_write_text(out[MANIFEST].temp, text, e);
+    ok = ok && file_write_text(out[EVENT_MANIFEST].temp, text, e);
     cJSON_free(text);
     cJSON_Delete(root);
     return ok;
 }
 
-/* ---- putting in place */
+/* ---- all of it */
 
-static bool sync_path(const char *path, struct err *e)
+static bool make_files(struct alignment *a, struct output out[EVENT_N_FILES], struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    if (!ok)
-        err_errno(e, ERR_RUNTIME, errno, "%s cannot be written to disk", path);
-    if (fd >= 0)
-        close(fd);
-    return ok;
-}
-
-/* Swaps the names of two files, so that nothing is ever without a name. */
-static bool swap(const char *a, const char *b)
-{
-    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0)
-        return true;
-    char aside[4200]; /* a file system without exchange */
-    snprintf(aside, sizeof aside, "%s.old-%ld", b, (long)getpid());
-    return rename(b, aside) == 0 && rename(a, b) == 0 && rename(aside, a) == 0;
-}
-
-static bool put_in_place(struct output out[N_FILES], const char *dir, struct err *e)
-{
-    bool ok = true;
-    for (int k = 0; ok && k < N_FILES; k++)
-        ok = sync_path(out[k].temp, e);
-    for (int k = 0; ok && k < N_FILES; k++) {
-        out[k].swapped = swap(out[k].temp, out[k].path);
-        if (!out[k].swapped)
-            ok = err_errno(e, ERR_RUNTIME, errno, "%s cannot be replaced", out[k].path);
-    }
-    for (int k = 0; !ok && k < N_FILES; k++) {
-        if (!out[k].swapped)
-            continue;
-        out[k].swapped = !swap(out[k].temp, out[k].path);
-        if (out[k].swapped)
-            err_prefix(e, "the older %s is now %s", out[k].path, out[k].temp);
-    }
-    return ok && sync_path(dir, e);
-}
-
-static bool make_files(struct alignment *a, struct output out[N_FILES], struct err *e)
-{
-    struct chips_writer *chips = chips_create(out[CHIPS].temp, &a->ev->layout, e);
-    if (!chips || !write_chips(a, out[CHIPS].path, chips, e)) {
+    struct chips_writer *chips = chips_create(out[EVENT_CHIPS].temp, &a->ev->layout, e);
+    if (!chips || !write_chips(a, out[EVENT_CHIPS].path, chips, e)) {
         chips_abort(chips);
         return false;
     }
@@ -372,18 +330,18 @@ static bool make_files(struct alignment *a, struct output out[N_FILES], struct e
         return false;
     alignment_to_event(a);
     progress_report(a->p, "index", 0, 1, NULL);
-    return write_index(a->ev, out[INDEX].path, out[INDEX].temp, e) && write_manifest(a, out, e);
+    return write_index(a->ev, out[EVENT_INDEX].path, out[EVENT_INDEX].temp, e) && write_manifest(a, out, e);
 }
 
 bool alignment_write(struct alignment *a, struct err *e)
 {
-    struct output out[N_FILES] = {0};
-    for (int k = 0; k < N_FILES; k++)
-        if (!file_join(out[k].path, sizeof out[k].path, a->ev->dir, file_name[k], e) ||
+    struct output out[EVENT_N_FILES] = {0};
+    for (int k = 0; k < EVENT_N_FILES; k++)
+        if (!file_join(out[k].path, sizeof out[k].path, a->ev->dir, event_files_name[k], e) ||
             !file_temp_name(out[k].path, out[k].temp, sizeof out[k].temp, e))
             return false;
     if (a->o->dry_run) {
-        bool ok = write_chips(a, out[CHIPS].path, NULL, e);
+        bool ok = write_chips(a, out[EVENT_CHIPS].path, NULL, e);
         if (ok)
             alignment_to_event(a);
         return ok;
@@ -391,10 +349,10 @@ bool alignment_write(struct alignment *a, struct err *e)
     bool ok = make_files(a, out, e);
     if (ok && progress_stopped(a->p))
         ok = err_set(e, ERR_INTERRUPTED, "interrupted");
-    ok = ok && put_in_place(out, a->ev->dir, e);
-    for (int k = 0; k < N_FILES; k++)
-        if (ok || !out[k].swapped) /* the old files, or what a failure left */
-            unlink(out[k].temp);
+    const char *from[EVENT_N_FILES] = {out[0].temp, out[1].temp, out[2].temp};
+    ok = ok && event_files_replace(a->ev->dir, from, e);
+    for (int k = 0; !ok && k < EVENT_N_FILES; k++) /* what a failure left */
+        unlink(out[k].temp);
     if (ok)
         progress_report(a->p, "index", 1, 1, NULL);
     return ok;

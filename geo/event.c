@@ -9,6 +9,7 @@
 #include "geo/event.h"
 
 #include "geo/chips.h"
+#include "geo/event_files.h"
 #include "geo/raster.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
@@ -400,7 +401,7 @@ struct event *event_open(const char *dir, struct err *e)
     }
     if (!file_join(path, sizeof path, dir, "event.json", e) ||
         !file_join(chips_path, sizeof chips_path, dir, "chips.tif", e) ||
-        !file_join(index_path, sizeof index_path, dir, "chips.gpkg", e))
+        !file_join(index_path, sizeof index_path, dir, "chips.gpkg", e) || !event_files_finish(dir, e))
         return NULL;
     if (!file_exists(path)) {
         err_set(e, ERR_INPUT, "%s is no event folder (it holds no event.json); make one with aftermap tile",

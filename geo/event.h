@@ -64,7 +64,7 @@ struct event {
 };
 
 /* Opens and checks an event folder (index in memory, chips stay on disk). NULL with a sentence naming the
- * file. */
+ * file. A change of its files that was cut short is ended first (event_files.h). */
 struct event *event_open(const char *dir, struct err *e);
 void event_close(struct event *ev); /* accepts NULL */
 

@@ -14,6 +14,7 @@
  *   3. The event appears whole under its name or not at all; an older event there stays until the new one is
  * complete, and only a folder that holds nothing but an event is ever replaced. */
 #include "geo/alignment_parts.h"
+#include "geo/event_files.h"
 #include "geo/tile_parts.h"
 
 #include "models/base/file.h"
@@ -40,9 +41,6 @@ void tile_defaults(struct tile_options *o)
 /* ---- the output folder
  * ------------------------------------------------------------------------------------------------ */
 
-static const char *const event_file[] = {"event.json", "chips.tif", "chips.gpkg"};
-enum { N_EVENT_FILES = sizeof event_file / sizeof *event_file };
-
 /* Removes what a (possibly half-made) event folder of ours holds, and the folder. */
 static void remove_event(const char *dir)
 {
@@ -51,9 +49,8 @@ static void remove_event(const char *dir)
         return;
     struct dirent *entry;
     while ((entry = readdir(d)))
-        for (int i = 0; i < N_EVENT_FILES; i++)
-            if (strncmp(entry->d_name, event_file[i], strcspn(event_file[i], ".")) == 0)
-                unlinkat(dirfd(d), entry->d_name, 0);
+        if (event_files_owns(entry->d_name))
+            unlinkat(dirfd(d), entry->d_name, 0);
     closedir(d);
     rmdir(dir);
 }
@@ -67,10 +64,8 @@ static bool check_replaceable(const char *dir, struct err *e)
     bool ok = true;
     struct dirent *entry;
     while (ok && (entry = readdir(d))) {
-        bool known = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-        for (int i = 0; i < N_EVENT_FILES; i++)
-            known = known || strcmp(entry->d_name, event_file[i]) == 0;
-        if (!known)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            !event_files_owns(entry->d_name))
             ok = err_set(e, ERR_INPUT,
                          "%s holds %s, which is no part of an event, so the folder is not replaced; "
                          "choose another output folder",

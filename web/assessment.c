@@ -3,6 +3,7 @@
 #include "web/assessment.h"
 #include "web/geojson.h"
 
+#include "geo/event_files.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <assert.h>
@@ -417,6 +418,8 @@ static bool read_run(struct assessment *as, struct err *e)
     if (!file_join(run_path, sizeof run_path, as->dir, folder_files[as->kind].manifest, e) ||
         !file_join(raster_path, sizeof raster_path, as->dir, folder_files[as->kind].raster, e) ||
         !file_join(gpkg_path, sizeof gpkg_path, as->dir, folder_files[as->kind].vector, e))
+        return false;
+    if (!is_map && !event_files_finish(as->dir, e))
         return false;
     text = file_read(run_path, RUN_JSON_MAX_BYTES, &size, e);
     run = text ? cJSON_ParseWithLength(text, size) : NULL;

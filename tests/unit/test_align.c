@@ -6,10 +6,23 @@
 #include "models/base/rng.h"
 #include "tests/unit/geo_fixture.h"
 
+#include <cpl_conv.h>
+#include <fcntl.h>
 #include <omp.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct err err;
+
+/* Takes the C library's place: the process ends instead of renaming once so many renames are done. */
+static int renames_left = -1; /* -1: it just renames */
+__attribute__((visibility("default"))) int rename(const char *from, const char *to)
+{
+    if (renames_left >= 0 && renames_left-- == 0)
+        _exit(77);
+    return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
 
 /* ---- a texture that is known everywhere: waves of 3 to 11 m in all directions */
 
@@ -273,7 +286,8 @@ static size_t leftovers(void)
     size_t n = 0;
     char **names = VSIReadDirRecursive(fx_dir);
     for (int i = 0; names && names[i]; i++)
-        n += strstr(names[i], ".tmp-") != NULL || strstr(names[i], ".old-") != NULL;
+        n += strstr(names[i], ".tmp-") != NULL || strstr(names[i], ".old-") != NULL ||
+             strstr(names[i], ".next.") != NULL;
     CSLDestroy(names);
     return n;
 }
@@ -536,6 +550,61 @@ static void test_failures_change_nothing(void **state)
     assert_int_equal(leftovers(), 0);
 }
 
+/* An alignment that ends, as by a kill, before its rename number `renames`; whether it got as far as that. */
+static bool align_until(const char *dir, int renames)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        struct alignment_options o = usual();
+        o.overwrite = true;
+        o.smooth_m = 30;
+        omp_set_num_threads(1); /* the threads of before the fork are not here */
+        renames_left = renames;
+        _exit(alignment_run(dir, &o, NULL, NULL, NULL, &err) ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77));
+    return WEXITSTATUS(status) == 77;
+}
+
+/* Whatever rename the process is killed before, the event opens, as it was or as it was to become. */
+static void test_killed_between_renames(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"chips.tif", "chips.gpkg", "event.json"};
+    char dir[256], from[512], to[512], old[65], new[65], is[65];
+    int n_old = 0, n_new = 0;
+    bool was_killed = true;
+    snprintf(dir, sizeof dir, "%s", fx_path("killed"));
+    assert_int_equal(VSIMkdir(dir, 0777), 0);
+    digest_of(town, old);
+    for (int k = -1; was_killed || k == 0; k++) { /* the first time it is let through: what is to become */
+        for (int i = 0; i < 3; i++) {
+            snprintf(from, sizeof from, "%s/%s", town, name[i]);
+            snprintf(to, sizeof to, "%s/%s", dir, name[i]);
+            assert_int_equal(CPLCopyFile(to, from), 0);
+        }
+        was_killed = align_until(dir, k);
+        digest_of(dir, is);
+        if (k < 0) {
+            memcpy(new, is, sizeof is);
+            assert_string_not_equal(old, new);
+            continue;
+        }
+        n_old += strcmp(is, old) == 0;
+        n_new += was_killed && strcmp(is, new) == 0;
+        assert_int_equal(n_old + n_new, k + was_killed); /* one of the two; and once new, always new */
+        assert_true(n_new == 0 || strcmp(is, new) == 0);
+    }
+    assert_true(n_old >= 3 && n_new == 3); /* each of the last three renames is behind the decision */
+    digest_of(dir, is);
+    assert_string_equal(is, new);
+    make_event(dir, NULL); /* what the killed ones left does not stand in the way of a new event */
+    assert_int_equal(leftovers(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_failures_change_nothing),
+        cmocka_unit_test(test_killed_between_renames),
     };
     return cmocka_run_group_tests(tests, setup, fx_teardown);
 }
