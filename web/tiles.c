@@ -14,16 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One slot for each hash: a newcomer replaces what it collides with. Simple, bounded (about 60 MB full), and
- * good enough for a handful of people panning over the same map. */
-enum { STORE_SLOTS = 1024 };
+/* One slot for each hash: a newcomer replaces what it collides with. When all tiles together would pass the limit, slots
+ * are emptied in turn. A tile takes some milliseconds to draw and none to find: many people over the same map live
+ * on what is kept here. */
+enum { STORE_SLOTS = 16384, STORE_MAX_BYTES = 64 << 20 };
 
 struct tile_store {
     struct tile_pool *pool;
-    pthread_mutex_t lock; /* guards slot */
+    pthread_mutex_t lock; /* guards the rest */
+    size_t bytes;         /* of all tiles */
+    unsigned hand;        /* the next slot to be emptied */
     struct {
-        char etag[48];
-        char *png; /* NULL with size 0: an empty tile */
+        char etag[48]; /* "": nothing is kept here */
+        char *png;     /* NULL with size 0: an empty tile */
         size_t size;
     } slot[STORE_SLOTS];
 };
@@ -85,19 +88,31 @@ static bool store_get(struct tile_store *t, const char *etag, char **png, size_t
     return found;
 }
 
+static void empty_slot(struct tile_store *t, unsigned i)
+{
+    free(t->slot[i].png);
+    t->bytes -= t->slot[i].size;
+    t->slot[i].etag[0] = '\0';
+    t->slot[i].png = NULL;
+    t->slot[i].size = 0;
+}
+
 static void store_put(struct tile_store *t, const char *etag, const char *png, size_t size)
 {
-    char *copy = size ? malloc(size) : NULL;
+    char *copy = size && size < STORE_MAX_BYTES ? malloc(size) : NULL;
     if (size && !copy)
         return;
     if (copy)
         memcpy(copy, png, size);
     unsigned i = slot_of(etag);
     pthread_mutex_lock(&t->lock);
-    free(t->slot[i].png);
+    empty_slot(t, i);
+    while (t->bytes + size > STORE_MAX_BYTES)
+        empty_slot(t, t->hand++ % STORE_SLOTS);
     snprintf(t->slot[i].etag, sizeof t->slot[i].etag, "%s", etag);
     t->slot[i].png = copy;
     t->slot[i].size = size;
+    t->bytes += size;
     pthread_mutex_unlock(&t->lock);
 }
 
