@@ -11,10 +11,10 @@ import { chromium } from "playwright-core";
 
 const [program, work, executablePath, shots] = process.argv.slice(2);
 const wanted = Number(process.env.REAL_LABELS ?? 32), judged = Number(process.env.REAL_SAMPLE ?? 20);
-const steps = Number(process.env.REAL_STEPS ?? 6);
+const steps = Number(process.env.REAL_STEPS ?? 6), waits = Boolean(process.env.REAL_WAIT);
 const names = ["none", "minor", "major", "destroyed"];
-const rows = (text) => text.trim().split("\n").map((l) => l.split(","));
-const truth = new Map(rows(readFileSync(join(work, "truth.csv"), "utf8")).slice(1).map(([id, cls]) => [id, cls.trim()]));
+const rows = (text) => text.trim().split("\n").map((l) => l.split(",").map((f) => f.trim().replace(/^"(.*)"$/, "$1")));
+const truth = new Map(rows(readFileSync(join(work, "truth.csv"), "utf8")).slice(1).map(([id, cls]) => [id, cls]));
 const footprints = readdirSync(join(work, "data/scenes")).find((f) => f.startsWith("footprints"));
 const isGrade = (id) => names.includes(truth.get(id));
 
@@ -178,16 +178,17 @@ await step("label: a model is trained in the background, the map follows by itse
   let m = await ask(`/assessments/${id}/metrics`);
   for (; given.length < wanted || m.n_train < 25; m = await ask(`/assessments/${id}/metrics`)) given.push(await decide());
   await saved();
-  // The server has begun by itself, for its usual two minutes; that is stopped, and a short training asked for.
+  // The server has begun by itself, for its usual two minutes; that is waited for (REAL_WAIT), or stopped and a short training
+  // asked for.
   await page.locator(".side-panel progress").waitFor();
   assert.ok(await page.locator("#train").isDisabled());
   if (shots) await page.screenshot({ path: `${shots}/06_training.png` });
-  if (!process.env.REAL_STEPS) {
+  if (!waits) {
     await page.locator(".side-panel .meter button").first().click();
     await waitText(".side-panel .job", "stopped");
     await page.locator("#train").click();
   }
-  await page.locator("#model-facts").waitFor({ timeout: 200000 });
+  await page.locator("#model-facts").waitFor({ timeout: waits ? 400000 : 200000 });
   await eventually(async () => (await ask(`/assessments/${id}`)).state === "predicted");
   const held = await labels();
   const shown = await page.locator("#label-counts tbody tr").evaluateAll((trs) => trs.map((r) => [...r.querySelectorAll("td")].map((d) => Number(d.textContent))));
@@ -196,8 +197,8 @@ await step("label: a model is trained in the background, the map follows by itse
   assert.deepEqual(shown.map((r) => r[1]), listed.map((r) => r[1]));
   assert.ok(shown.every((r, i) => r[0] <= listed[i][0]) && shown.reduce((n, r) => n + r[0], 0) >= held.length - listed.reduce((n, r) => n + r[1], 0) - 3, `${shown} of ${listed}`);
   m = await ask(`/assessments/${id}/metrics`);
-  assert.equal(m.curve.length, 1);
-  assert.ok(m.curve[0].n_labels >= 20 && m.curve[0].n_labels <= m.n_train, "it learnt from the labels that teach");
+  assert.ok(waits ? m.curve.length >= 1 : m.curve.length === 1);
+  assert.ok(m.curve.every((c) => c.n_labels >= 20 && c.n_labels <= m.n_train), "it learnt from the labels that teach");
   await look("06_trained");
 });
 

@@ -4,7 +4,8 @@
 # report, the scene's own truth answering for the analyst; test_real.mjs says what is checked. The server is killed in the
 # middle. Skipped where there is no Chromium, the packages cannot be installed, or the program was built without the page.
 # KEEP_SCREENSHOTS=DIR keeps pictures to look at. REAL_SCENE=DIR takes pre.tif, post.tif, footprints.* and truth.csv (bldg_id,
-# class) from there; REAL_LABELS=N labels that many, REAL_SAMPLE=N judges that many blindly.
+# class) from there; REAL_LABELS=N labels that many, REAL_SAMPLE=N judges that many blindly, REAL_STEPS=N trains that long,
+# REAL_WAIT=1 waits for the server's own training instead of stopping it, REAL_TIMEOUT=S ends it all.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/packages.sh" "$2"

@@ -37,8 +37,9 @@ export interface Assessment {
   pre?: string[];
   post?: string[];
   footprints?: string;
+  zones?: Zones | null;
+  aoi?: unknown; // of GeoJSON or the name of a file; null: everywhere
   buildings: number;
-  chips?: number;
   n_labels?: { train: number; validate: number };
   jobs?: { active: number };
   bbox: [number, number, number, number] | null;
@@ -47,6 +48,13 @@ export interface Assessment {
   version?: string;
   layers: Layer[];
   links: Link[];
+}
+
+/** A layer of polygons that totals are split by. */
+export interface Zones {
+  ref: string;
+  id_field: string;
+  name_field?: string;
 }
 
 export interface Server {
@@ -66,7 +74,7 @@ export interface TileJson {
 export type Properties = Record<string, string | number | null>;
 
 export interface Page {
-  features: { id: number; properties: Properties }[];
+  features: { id: number; properties: Properties; geometry?: unknown }[];
   numberMatched: number;
   links: Link[];
 }
@@ -199,9 +207,14 @@ export interface NewAssessment {
   id_field?: string;
   cut?: number;
   aoi?: unknown;
+  zones?: Zones;
 }
 
 export const create = async (a: NewAssessment): Promise<Assessment> => (await call<Assessment>("POST", "./assessments", { json: a })).body;
+
+/** Sets or takes away the zones, based on the version of the assessment that was seen. */
+export const setZones = (a: Assessment, zones: Zones | null): Promise<unknown> =>
+  call("PATCH", `./assessments/${e(a.id)}`, { json: { zones }, headers: { "If-Match": a.etag ?? "" } });
 
 const under = (id: string, rest: string): string => `./assessments/${e(id)}/${rest}`;
 

@@ -2,7 +2,7 @@
 // The frame around every view: header with the steps of the work, language, slow-link switch, and whether all labels are
 // saved; and which view the address asks for. A server without a data root only shows maps: there is no work to do, so the
 // map opens at once.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { assessment, server, session, logOut, type Assessment, type Server, type Session } from "./api.js";
 import { follow, isActive, jobs } from "./lib/jobs.js";
 import { chooseLanguage, language, languages, number, t, word, type Key } from "./lib/i18n.js";
@@ -118,7 +118,13 @@ function Steps({ a, at }: { a: Assessment; at: Step }) {
 }
 
 function Work({ id, step, all }: { id: string; step: Step; all: Server }) {
-  const { value: a, error, reload } = useLoaded(() => assessment(id), [id]);
+  const { value: told, error, reload } = useLoaded(() => assessment(id), [id]);
+  const passing = told?.state === "new" || told?.state === "importing";
+  // A server that has just been started again says "importing" of what it has yet to open. What was once seen ready stays so:
+  // nobody's desk is cleared for that.
+  const opened = useRef<Assessment | null>(null);
+  if (told && !passing) opened.current = told;
+  const a = passing ? (opened.current ?? told) : told;
   const finished = jobs.value.filter((j) => !isActive(j)).length;
   useEffect(() => follow(all.data_root ? id : ""), [id, all.data_root]);
   useEffect(() => {
@@ -128,7 +134,6 @@ function Work({ id, step, all }: { id: string; step: Step; all: Server }) {
     const timers = [500, 2000, 5000].map((ms) => setTimeout(reload, ms));
     return () => timers.forEach(clearTimeout);
   }, [finished]);
-  const passing = a?.state === "new" || a?.state === "importing";
   useEffect(() => {
     // The server tells the end of a job a moment before what the job made can be seen.
     if (!passing) return;

@@ -2,9 +2,10 @@
 // One building before and after the event: side by side, one over the other with a dividing line (swipe), or the picture
 // before in the place of the one after while a key is held (flicker). The outline stays where it is in both; a shift moves
 // the picture after beneath it, so that a nudge needs no new picture. Metres, x east, y north, from the chip's centre.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { chip, type Assessment, type Building } from "../api.js";
 import { date, number, t, two } from "./i18n.js";
+import { online } from "./net.js";
 import { lowBandwidth } from "./prefs.js";
 
 /** Side of a picture of `size` metres: three for each pixel of the chip show all there is in it, and the browser smooths. */
@@ -26,6 +27,26 @@ export function addresses(a: Assessment, b: Building, context: boolean): [pre: s
   const px = pixels(b, size);
   const moved = b.shift ? `${b.shift.x},${b.shift.y}` : "0";
   return [chip(a.id, b.bldg_id, "pre", size, px, a.created ?? ""), chip(a.id, b.bldg_id, "post", size, px, `${a.created ?? ""} ${moved}`)];
+}
+
+/** One picture. Never another building's while it is on its way, and asked for again, ever less often, while it does not come. */
+function Picture({ src, alt, style }: { src: string; alt: string; style?: { transform: string } }) {
+  const [tries, setTries] = useState(0);
+  const [missing, setMissing] = useState(false);
+  const reached = online.value;
+  useEffect(() => {
+    if (!missing) return undefined;
+    const again = (): void => (setMissing(false), setTries((n) => n + 1));
+    const timer = setTimeout(again, Math.min(15000, 1000 * 2 ** tries));
+    return () => clearTimeout(timer);
+  }, [missing, reached]);
+  return missing ? (
+    <p class="missing" role="status">
+      {t("chipFailed")}
+    </p>
+  ) : (
+    <img key={tries} src={src} alt={alt} decoding="sync" draggable={false} {...(style && { style })} onError={() => setMissing(true)} />
+  );
 }
 
 function Outline({ b, size }: { b: Building; size: number }) {
@@ -62,7 +83,6 @@ export interface PairProps {
 
 export function Pair({ a, b, shift, flicker = false, swipe = false, context = false, small = false, gsd = null }: PairProps) {
   const [divide, setDivide] = useState(50);
-  const [broken, setBroken] = useState("");
   const size = shownMetres(b, context);
   const [pre, post] = addresses(a, b, context);
   const dateOf = (id: string): string => {
@@ -72,10 +92,9 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
   // The chip after is cut at the shift the server knows; what goes beyond it is slid here.
   const [dx, dy] = [shift[0] - (b.shift?.x ?? 0), shift[1] - (b.shift?.y ?? 0)];
   const slide = { transform: `translate(${(-100 * dx) / size}%, ${(100 * dy) / size}%)` };
-  const failed = (src: string) => () => setBroken(src);
   if (b.page < 0) return <p class="note">{t("noChip")}</p>;
-  const before = <img src={pre} alt={t("before")} draggable={false} onError={failed(pre)} />;
-  const after = <img src={post} alt={t("after")} draggable={false} style={slide} onError={failed(post)} />;
+  const before = <Picture key={pre} src={pre} alt={t("before")} />;
+  const after = <Picture key={post} src={post} alt={t("after")} style={slide} />;
   const overlay = (
     <>
       <Outline b={b} size={size} />
@@ -132,11 +151,6 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
             <input type="range" min={0} max={100} value={divide} aria-label={t("swipe")} aria-valuetext={t("swipeValue", number(divide))} onInput={(e) => setDivide(Number(e.currentTarget.value))} />
           </div>
         </figure>
-      )}
-      {broken && (broken === pre || broken === post) && (
-        <p class="note" role="status">
-          {t("chipFailed")}
-        </p>
       )}
     </div>
   );

@@ -6,13 +6,13 @@ import { defaults as defaultControls } from "ol/control/defaults.js";
 import ScaleLine from "ol/control/ScaleLine.js";
 import type { Coordinate } from "ol/coordinate.js";
 import DragBox from "ol/interaction/DragBox.js";
-import { buffer, containsExtent, getWidth, type Extent } from "ol/extent.js";
+import { buffer, containsExtent, getCenter, getWidth, type Extent } from "ol/extent.js";
 import type Feature from "ol/Feature.js";
 import GeoJSON from "ol/format/GeoJSON.js";
 import type Geometry from "ol/geom/Geometry.js";
 import TileLayer from "ol/layer/Tile.js";
 import VectorLayer from "ol/layer/Vector.js";
-import { transformExtent } from "ol/proj.js";
+import { fromLonLat, transformExtent } from "ol/proj.js";
 import { getRenderPixel } from "ol/render.js";
 import type RenderEvent from "ol/render/Event.js";
 import VectorSource from "ol/source/Vector.js";
@@ -24,6 +24,7 @@ import { Styles, type Theme } from "./buildingstyle.js";
 
 const pageSize = 2000;
 const maxDrawn = 8000; // buildings in view above this are shown as a raster
+const near_m = 0.5; // metres per pixel at which one building is looked at
 const reach = 4; // pixels beside a building that still count as a click on it
 
 export interface MapEvents {
@@ -52,6 +53,7 @@ export class DamageMap {
   private request: AbortController | null = null;
   private selected: Feature<Geometry> | null = null;
   private marked = new Set<string | number>();
+  private wanted: number | null = null; // to be chosen as soon as it is loaded
   private divide = 0.5;
   private swipes = true;
   private filter = "";
@@ -239,6 +241,26 @@ export class DamageMap {
     this.events.chosen(f);
   }
 
+  /** Goes to a place, near enough to see single buildings. */
+  goTo(lon: number, lat: number): void {
+    this.move(fromLonLat([lon, lat]));
+  }
+
+  /** Goes to a building of the collection, and chooses it if asked to. */
+  goToBuilding(f: Page["features"][number], choose: boolean): void {
+    const g = (new GeoJSON().readFeature(f, { featureProjection: "EPSG:3857" }) as Feature<Geometry>).getGeometry();
+    if (choose) this.wanted = f.id;
+    if (g) this.move(getCenter(g.getExtent()));
+  }
+
+  private move(to: Coordinate): void {
+    const view = this.map.getView();
+    view.setCenter(to);
+    const resolution = near_m * Math.cosh((to[1] ?? 0) / 6378137); // Mercator stretches the metres of the ground
+    if ((view.getResolution() ?? 0) > resolution) view.setResolution(resolution);
+    void this.load(); // where the view was there already, no move is told
+  }
+
   /** Buildings of the view and a margin, page by page; a later call for other ground ends an earlier one. */
   private async load(): Promise<void> {
     const a = this.assessment;
@@ -290,6 +312,11 @@ export class DamageMap {
   }
 
   private report(view: Extent): void {
+    const wanted = this.wanted === null ? null : (this.source.getFeatureById(this.wanted) as Feature<Geometry> | null);
+    if (wanted) {
+      this.wanted = null;
+      this.choose(wanted);
+    }
     const inView = this.source.getFeaturesInExtent(view);
     this.events.shown(inView, inView.length);
   }

@@ -4,11 +4,14 @@
 import type Feature from "ol/Feature.js";
 import type Geometry from "ol/geom/Geometry.js";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
-import { local, type Assessment } from "../api.js";
+import { getCenter } from "ol/extent.js";
+import { toLonLat } from "ol/proj.js";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { items, local, type Assessment } from "../api.js";
 import { date, number, percent, share, t, two, word, type Key } from "../lib/i18n.js";
 import { openSwatch, order, stepSwatch, swatch } from "../lib/palette.js";
-import { ClassMark } from "../lib/ui.js";
+import { ClassMark, Failure, useAction } from "../lib/ui.js";
+import type { DamageMap } from "./map.js";
 import { ramp, rampStep, uncertainty, type Theme } from "./buildingstyle.js";
 
 const maxListed = 100;
@@ -118,6 +121,11 @@ export function Details({ f, close }: { f: Found | null; close: () => void }) {
     rows.push(["area", area === null ? t("notGiven") : t("squareMetres", number(area))]);
     const [dx, dy, q] = [value("shift_x"), value("shift_y"), value("shift_q")];
     if (dx !== null && dy !== null) rows.push(["shift", `${t("shiftNow", two(dx), two(dy))}${q === null ? "" : ` (${t("matchQuality", two(q))})`}`]);
+    const g = f.getGeometry();
+    if (g) {
+      const [lon, lat] = toLonLat(getCenter(g.getExtent()));
+      rows.push(["position", <bdi dir="ltr">{`${(lat ?? 0).toFixed(5)}, ${(lon ?? 0).toFixed(5)}`}</bdi>]);
+    }
     if (text("updated")) rows.push(["updated", date(text("updated") ?? "")]);
   }
   const bars = (["p_none", "p_minor", "p_major", "p_destr"] as const).filter((k) => value(k) !== null);
@@ -157,6 +165,35 @@ export function Details({ f, close }: { f: Found | null; close: () => void }) {
         </button>
       )}
     </section>
+  );
+}
+
+/** To a building by its id, or to a place by its latitude and longitude. */
+export function Find({ a, map, choose }: { a: Assessment; map: { current: DamageMap | null }; choose: boolean }) {
+  const [wanted, setWanted] = useState("");
+  const [none, setNone] = useState(false);
+  const { busy, error, run } = useAction();
+  const go = async (): Promise<void> => {
+    setNone(false);
+    const place = /^\s*([+-]?\d+(?:\.\d+)?)\s*[,;\s]\s*([+-]?\d+(?:\.\d+)?)\s*$/.exec(wanted);
+    const [lat, lon] = [Number(place?.[1]), Number(place?.[2])];
+    if (Math.abs(lat) < 85 && Math.abs(lon) <= 180) return map.current?.goTo(lon, lat);
+    const found = (await items(a, `bldg_id=${encodeURIComponent(wanted.trim())}&limit=1`)).features[0];
+    if (found) map.current?.goToBuilding(found, choose);
+    else setNone(true);
+  };
+  return (
+    <form class="find" role="search" onSubmit={(e) => (e.preventDefault(), wanted.trim() && run(go))}>
+      <label class="field">
+        {t("find")}
+        <input id="find" type="search" value={wanted} placeholder={t("findHelp")} onInput={(e) => setWanted(e.currentTarget.value)} />
+      </label>
+      <button disabled={busy}>{t("findGo")}</button>
+      <p role="status" class="note">
+        {none && t("findNone")}
+      </p>
+      <Failure error={error} />
+    </form>
   );
 }
 

@@ -11,6 +11,7 @@ import { pendingOf, save, seen, unsaved } from "../lib/labelstore.js";
 import { person } from "../lib/prefs.js";
 import { ClassMark, Failure, useLoaded } from "../lib/ui.js";
 import type { DamageMap } from "../map/map.js";
+import { Find } from "../map/panel.js";
 import { Stage } from "../map/stage.js";
 import { levels, reasons } from "./desk.js";
 
@@ -105,6 +106,7 @@ export function LabelMap({ a }: { a: Assessment }) {
         <label class="check">
           <input type="checkbox" checked={swipes} onChange={(e) => setSwipes(e.currentTarget.checked)} /> {t("compare")}
         </label>
+        <Find a={a} map={map} choose={false} />
         <h2 id="list-title" tabIndex={-1}>
           {t("list")}
         </h2>

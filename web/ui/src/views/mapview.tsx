@@ -9,7 +9,7 @@ import { number, percent, t, word, type Key } from "../lib/i18n.js";
 import { started } from "../lib/jobs.js";
 import { busyWith, LastJob } from "../lib/jobview.js";
 import { Failure, Heading, useAction, useLoaded } from "../lib/ui.js";
-import { Details, Downloads, Legend, List, type Counts } from "../map/panel.js";
+import { Details, Downloads, Find, Legend, List, type Counts } from "../map/panel.js";
 import type { DamageMap } from "../map/map.js";
 import { missingImages, Stage } from "../map/stage.js";
 import type { Theme } from "../map/buildingstyle.js";
@@ -154,6 +154,7 @@ export function MapView({ a }: { a: Assessment }) {
             document.getElementById("list-title")?.focus();
           }}
         />
+        <Find a={a} map={map} choose />
         <List
           features={found.features}
           matched={found.matched}

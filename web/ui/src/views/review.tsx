@@ -9,7 +9,7 @@ import { ClassMark, Failure, Heading, useLoaded } from "../lib/ui.js";
 import { Desk, levels } from "./desk.js";
 import { isReady, NotReady, why } from "./label.js";
 
-const lists: ReviewList[] = ["uncertain", "large", "disagreement", "alignment"];
+const lists: ReviewList[] = ["uncertain", "large", "contradiction", "disagreement", "alignment"];
 const length = 50;
 
 /** A level the model names; from a model of two classes only "undamaged" says which level is meant. */

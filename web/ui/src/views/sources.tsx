@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the assessment was made from, and how the import goes.
-import { fileInfo, thumbnail, type Assessment, type RasterInfo } from "../api.js";
+import { useState } from "preact/hooks";
+import { checks, fileInfo, setZones, thumbnail, type Assessment, type RasterInfo, type Zones } from "../api.js";
 import { date, number, t, two, word } from "../lib/i18n.js";
 import { LastJob } from "../lib/jobview.js";
 import { lowBandwidth } from "../lib/prefs.js";
 import { hrefOf } from "../lib/route.js";
-import { Heading, useLoaded } from "../lib/ui.js";
+import { Failure, Heading, useAction, useLoaded } from "../lib/ui.js";
+import { ZonesField } from "./area.js";
 
 function Image({ name }: { name: string }) {
   const { value, error } = useLoaded(() => fileInfo(name), [name]);
@@ -27,8 +29,47 @@ function Image({ name }: { name: string }) {
   );
 }
 
-export function Sources({ a }: { a: Assessment }) {
+/** The zones that totals are split by: they may come long after the images. */
+function ZonesPart({ a, changed }: { a: Assessment; changed: () => void }) {
+  const [draft, setDraft] = useState<Zones | null>(null);
+  const { busy, error, run } = useAction();
+  const set = (z: Zones | null): void =>
+    run(async () => {
+      await setZones(a, z);
+      setDraft(null);
+      changed();
+    });
+  return (
+    <section id="zones-part" aria-labelledby="zones-title">
+      <h2 id="zones-title">{t("zones")}</h2>
+      <p class="note">{t("zonesAbout")}</p>
+      {a.zones ? (
+        <p>
+          <bdi>{a.zones.ref}</bdi> ({[a.zones.id_field, a.zones.name_field].filter(Boolean).join(", ")}){" "}
+          <button type="button" disabled={busy} onClick={() => set(null)}>
+            {t("remove")}
+          </button>
+        </p>
+      ) : (
+        <>
+          <ZonesField value={draft} change={setDraft} />
+          {draft && (
+            <p>
+              <button type="button" class="primary" disabled={busy || !draft.id_field} onClick={() => set(draft)}>
+                {t("save")}
+              </button>
+            </p>
+          )}
+        </>
+      )}
+      <Failure error={error} />
+    </section>
+  );
+}
+
+export function Sources({ a, changed }: { a: Assessment; changed: () => void }) {
   const ready = a.state === "ready" || a.state === "predicted";
+  const kept = useLoaded(async () => (ready ? (await checks(a.id)).footprints.kept : null), [a.id, ready]).value;
   return (
     <div class="page">
       <Heading>{t("step_sources")}</Heading>
@@ -39,7 +80,7 @@ export function Sources({ a }: { a: Assessment }) {
       <LastJob process="import" />
       {ready && (
         <p>
-          {t("importedCount", number(a.buildings), number(a.chips ?? 0))}{" "}
+          {t("importedCount", number(a.buildings), kept === null ? "…" : number(kept))}{" "}
           <a class="button primary" href={hrefOf(a.id, "checks")}>
             {t("toChecks")}
           </a>
@@ -59,8 +100,14 @@ export function Sources({ a }: { a: Assessment }) {
           <p>
             <bdi>{a.footprints}</bdi>
           </p>
+          {a.aoi ? (
+            <p class="note">
+              {t("aoiLimited")}
+            </p>
+          ) : null}
         </section>
       </div>
+      {ready && <ZonesPart a={a} changed={changed} />}
     </div>
   );
 }
