@@ -27,7 +27,7 @@ jobs=$(nproc)
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DAM_WERROR=ON >/dev/null
 cmake --build "$build" -j "$jobs"
 # Servers and browsers one after the other: they wait on clocks.
-ctest --test-dir "$build" -LE 'http|ui' -j "$jobs" --output-on-failure
+ctest --test-dir "$build" -LE 'http|ui|qgis' -j "$jobs" --output-on-failure
 ctest --test-dir "$build" -L 'http|ui' --output-on-failure
 
 # The sanitizer build runs the unit and command-line tests again; the page and the server are covered above.
