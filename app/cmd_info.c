@@ -137,26 +137,47 @@ static bool event_info(const char *path, cJSON *j, struct err *e)
     return true;
 }
 
-static bool model_info(const char *path, cJSON *j, struct err *e)
+/* A model that makes images up: no classifier, so nothing of a classifier is told. */
+static void generator_info(const struct checkpoint *c, const char *kind, cJSON *j)
+{
+    char text[160];
+    snprintf(text, sizeof text, "%.32s model", kind);
+    cJSON_AddStringToObject(j, "kind", text);
+    cJSON_AddStringToObject(j, "use", "makes images up (aftermap lab); tells no damage");
+    cJSON_AddStringToObject(j, "digest", checkpoint_digest(c));
+}
+
+static bool classifier_info(const char *path, cJSON *j, struct err *e)
 {
     struct model *m = model_load(path, e);
+    size_t n_labeled;
     if (!m)
         return false;
     cJSON_AddStringToObject(j, "kind", "model");
     cJSON_AddStringToObject(j, "digest", model_digest(m));
     cJSON_AddNumberToObject(j, "parameters", (double)net_count_params(model_net(m)));
-    size_t n_labeled;
     model_labeled_ids(m, &n_labeled);
     cJSON_AddNumberToObject(j, "labels_used", (double)n_labeled);
+    model_free(m);
+    return true;
+}
+
+static bool model_info(const char *path, cJSON *j, struct err *e)
+{
     struct checkpoint *c = checkpoint_open(path, e);
-    if (c) {
+    const char *kind = c ? checkpoint_meta_get(c, "aftermap.kind") : NULL;
+    bool ok = c;
+    if (kind)
+        generator_info(c, kind, j);
+    else
+        ok = ok && classifier_info(path, j, e);
+    if (ok) {
         cJSON *meta = cJSON_AddObjectToObject(j, "metadata");
         for (int i = 0; i < checkpoint_meta_count(c); i++)
             cJSON_AddStringToObject(meta, checkpoint_meta_at(c, i).key, checkpoint_meta_at(c, i).value);
     }
     checkpoint_close(c);
-    model_free(m);
-    return c != NULL;
+    return ok;
 }
 
 static bool map_info(const char *run_json, cJSON *j, struct err *e)

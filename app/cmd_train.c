@@ -4,6 +4,7 @@
 #include "app/command.h"
 #include "app/console.h"
 #include "app/model_meta.h"
+#include "app/train_synthetic.h"
 #include "geo/answers.h"
 #include "geo/event.h"
 #include "models/base/file.h"
@@ -47,7 +48,8 @@ enum {
     KEY_TEACHER,
     KEY_WITHOUT, /* below 32: above, argp would make letters of them */
     KEY_TSA = 0x100,
-    KEY_ANSWERS
+    KEY_ANSWERS,
+    KEY_SYNTHETIC
 };
 
 static const struct argp_option options[] = {
@@ -67,6 +69,11 @@ static const struct argp_option options[] = {
      "Learn from the labels of another event or image set, too; may be repeated. adamatch carries them over; "
      "other "
      "methods take them for labels of the target",
+     1},
+    {"synthetic", KEY_SYNTHETIC, "DIR|FILE", 0,
+     "Let images that `lab diffuse sample` made up teach beside observed ones; may be repeated. The model "
+     "says so "
+     "for ever; judge it on observed images alone",
      1},
     {"cut", KEY_CUT, "LEVEL", 0,
      "Damaged means this level or worse: 1 minor, 2 major, 3 destroyed; 0 learns the four grades (default 2)",
@@ -134,7 +141,8 @@ struct train_cmd {
     double test_share;
     size_t max_items;
     bool resume, no_footprint, no_interpolation, no_relative_tau, no_strong, no_match, no_hiding, no_still;
-    struct string_list sources;
+    struct string_list sources, synthetic;
+    size_t n_synthetic; /* images added */
 };
 
 static void train_cmd_defaults(void *options_)
@@ -343,6 +351,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SOURCE:
         list_add(&c->sources, arg);
         break;
+    case KEY_SYNTHETIC:
+        list_add(&c->synthetic, arg);
+        break;
     case KEY_CUT:
         c->cut = (int)parse_int(state, "--cut", arg, 0, 3);
         break;
@@ -457,14 +468,15 @@ static bool load_source(const struct train_cmd *c, const char *data, const struc
     if (imageset_is_spec(data))
         return load_plain(c, data, common, set, progress, e);
     struct event *ev = event_open(data, e);
-    bool ok = ev && event_load_imageset(ev, c->cut, 1, common->seed, set, progress, e);
+    bool ok = ev && train_synthetic_refuse(ev, e) &&
+              event_load_imageset(ev, c->cut, 1, common->seed, set, progress, e);
     event_close(ev);
     return ok;
 }
 
 /* What the model remembers: of the target, then of the sources. */
 struct facts {
-    struct checkpoint_meta pair[10];
+    struct checkpoint_meta pair[10 + TRAIN_SYNTHETIC_META];
     int n;
     char *sources; /* names, separated by commas */
     char sources_digest[65];
@@ -507,9 +519,12 @@ static bool add_sources(const struct train_cmd *c, const struct common *common, 
 static bool report(const struct train_cmd *c, const struct common *common, const struct train_report *r,
                    struct err *e)
 {
-    char source[64] = "";
-    if (r->n_source > 0)
-        snprintf(source, sizeof source, ", %zu of other places", r->n_source);
+    char source[128] = "";
+    const size_t n_source = r->n_source - c->n_synthetic;
+    if (n_source > 0)
+        snprintf(source, sizeof source, ", %zu of other places", n_source);
+    if (c->n_synthetic > 0)
+        snprintf(source + strlen(source), sizeof source - strlen(source), ", %zu made up", c->n_synthetic);
     console_say("%lld steps in %.0f s on %zu labelled and %zu unlabelled images%s; loss %.4f",
                 (long long)r->steps, r->seconds, r->n_labeled, r->n_unlabeled, source, r->final_loss);
     if (!common->json) {
@@ -523,8 +538,10 @@ static bool report(const struct train_cmd *c, const struct common *common, const
     cJSON_AddNumberToObject(j, "seconds", r->seconds);
     cJSON_AddNumberToObject(j, "labeled", (double)r->n_labeled);
     cJSON_AddNumberToObject(j, "unlabeled", (double)r->n_unlabeled);
-    if (r->n_source > 0)
-        cJSON_AddNumberToObject(j, "source", (double)r->n_source);
+    if (n_source > 0)
+        cJSON_AddNumberToObject(j, "source", (double)n_source);
+    if (c->n_synthetic > 0)
+        cJSON_AddNumberToObject(j, "made_up", (double)c->n_synthetic);
     cJSON_AddNumberToObject(j, "loss", r->final_loss);
     cJSON_AddNumberToObject(j, "temperature", r->temperature);
     cJSON_AddBoolToObject(j, "calibrated", r->calibrated);
@@ -550,6 +567,7 @@ bool train_command_run(void *options_, const struct common *common, const struct
     struct train_config t = {0};
     struct model_meta meta = {0};
     struct facts facts = {0};
+    struct train_synthetic made = {0};
     char test_share[32];
     struct event *ev = NULL;
     bool plain = imageset_is_spec(c->data), ok = false;
@@ -568,7 +586,7 @@ bool train_command_run(void *options_, const struct common *common, const struct
         meta.pair[meta.n++] = (struct checkpoint_meta){"test_share", test_share};
     } else {
         ev = event_open(c->data, e);
-        ok = ev && (!c->answers || take_answers(ev, c->answers, e)) &&
+        ok = ev && train_synthetic_refuse(ev, e) && (!c->answers || take_answers(ev, c->answers, e)) &&
              event_load_imageset(ev, c->cut, c->max_items, common->seed, &set, progress, e) &&
              model_meta_fill(&meta, ev, c->cut, e);
     }
@@ -579,12 +597,20 @@ bool train_command_run(void *options_, const struct common *common, const struct
     memcpy(facts.pair, meta.pair, (size_t)meta.n * sizeof *meta.pair);
     facts.n = meta.n;
     ok = ok && add_sources(c, common, &set, &facts, progress, e);
+    if (ok && c->synthetic.n > 0) {
+        const struct train_synthetic_run like = {plain ? -1 : c->cut, t.labels_per_class, c->test_share,
+                                                 common->seed};
+        ok = train_synthetic_add(&set, &c->synthetic, &like, &made, progress, e);
+        c->n_synthetic = made.n;
+        facts.n += ok ? train_synthetic_meta(&made, facts.pair + facts.n) : 0;
+    }
     if (ok && common->dry_run)
         console_say("dry run: %zu images of %d classes, method %s; nothing was trained", set.n, set.n_classes,
                     c->method);
     else
         ok = ok && train_run(&set, &t, c->out, c->resume, facts.pair, facts.n, progress, r, e);
     free(facts.sources);
+    train_synthetic_free(&made);
     model_meta_free(&meta);
     event_close(ev);
     imageset_free(&set);

@@ -324,7 +324,7 @@ static bool run_training(struct lab_diffuse *c, const struct common *common, con
         t.net = network(c, images.size, images.n_channels, images.n_classes);
     ok = ok && (!student || diffuse_images_match(&images, &teacher, c, e)) && tract_config_check(&t, e);
     if (ok)
-        n_meta = diffuse_images_meta(&images, student ? checkpoint_digest(teacher.file) : NULL, meta);
+        n_meta = diffuse_images_meta(&images, student ? &teacher : NULL, meta);
     if (ok && common->dry_run) {
         console_say(
             "dry run: %zu images of %d pixels and %d bands, %d classes, %zu weights; nothing was trained",
@@ -369,7 +369,9 @@ const struct command command_lab_diffuse = {
         "with "
         "\"synthetic-\", their description says SYNTHETIC and by which model, they have no place and no "
         "date, and "
-        "one more band of ones; nothing puts them into an event or a label store.\n\n"
+        "one more band of ones; nothing puts them into an event or a label store. `train --synthetic` lets "
+        "them teach "
+        "beside observed chips, and the model says so.\n\n"
         "Interrupting writes the state; --resume goes on and ends in the same bits as an unbroken run. "
         "Memory for "
         "each image of a batch: 2.6 MB at 16 pixels, 9 MB at 32 pixels; twice that with --width 32.\n\n"

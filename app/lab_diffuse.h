@@ -27,7 +27,8 @@ struct diffuse_images {
     int16_t *label; /* -1: unknown */
     bool mirror;
     char classes[DIFFUSE_CLASS_LIST]; /* names, separated by commas */
-    char source[512], digest[65], text[3][16];
+    char source[512], digest[65], text[2][24];
+    char split[32]; /* which items were left out: "event" its own, else the seed of a plain set's split */
 };
 
 /* size 0: the largest divisor of the chips' size up to 32. */
@@ -37,8 +38,9 @@ void diffuse_images_free(struct diffuse_images *d); /* accepts a zeroed record *
 /* Whether they are what the model was taught with: size, channels, classes. */
 bool diffuse_images_match(const struct diffuse_images *d, const struct tract_model *m,
                           const struct lab_diffuse *c, struct err *e);
-/* What a model remembers of them; pairs point into d. Returns their number. */
-int diffuse_images_meta(struct diffuse_images *d, const char *teacher_digest,
+/* What a model remembers of them; pairs point into d. teacher: NULL or whom it is distilled from, whose images its
+ * own then count beside. Returns their number. */
+int diffuse_images_meta(struct diffuse_images *d, const struct tract_model *teacher,
                         struct checkpoint_meta meta[DIFFUSE_META]);
 void diffuse_images_draw(void *ctx, uint64_t seed, uint64_t index, float *x, int *label); /* tract_data */
 

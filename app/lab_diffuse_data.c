@@ -2,6 +2,7 @@
  * lab_diffuse_data.c - what `aftermap lab diffuse` learns from: chips of an event's training blocks or a plain
  * image set's training share, both dates' bands, shrunk by whole factors, with their grades or classes. */
 #include "app/lab_diffuse.h"
+#include "app/train_synthetic.h"
 #include "geo/event.h"
 #include "models/base/mem.h"
 
@@ -21,7 +22,8 @@ static bool load_set(struct imageset *set, const char *data, uint64_t seed, cons
     if (imageset_is_spec(data))
         return imageset_open(set, data, test_share, seed, e);
     struct event *ev = event_open(data, e);
-    const bool ok = ev && event_load_imageset(ev, 0, MAX_UNLABELLED, seed, set, progress, e);
+    const bool ok = ev && train_synthetic_refuse(ev, e) &&
+                    event_load_imageset(ev, 0, MAX_UNLABELLED, seed, set, progress, e);
     event_close(ev);
     return ok;
 }
@@ -105,6 +107,10 @@ bool diffuse_images_load(struct diffuse_images *d, const struct lab_diffuse *c, 
     }
     snprintf(d->source, sizeof d->source, "%s", set.source);
     snprintf(d->digest, sizeof d->digest, "%s", set.digest);
+    if (imageset_is_spec(c->data))
+        snprintf(d->split, sizeof d->split, "%llu", (unsigned long long)seed);
+    else
+        snprintf(d->split, sizeof d->split, "event");
     imageset_free(&set);
     return ok;
 }
@@ -131,10 +137,16 @@ bool diffuse_images_match(const struct diffuse_images *d, const struct tract_mod
     return true;
 }
 
-int diffuse_images_meta(struct diffuse_images *d, const char *teacher_digest,
+int diffuse_images_meta(struct diffuse_images *d, const struct tract_model *teacher,
                         struct checkpoint_meta meta[DIFFUSE_META])
 {
     int n = 0;
+    if (teacher) {
+        const char *digest = checkpoint_meta_get(teacher->file, "source.digest"),
+                   *split = checkpoint_meta_get(teacher->file, "source.split");
+        if (!digest || !split || strcmp(digest, d->digest) != 0 || strcmp(split, d->split) != 0)
+            snprintf(d->split, sizeof d->split, "several");
+    }
     snprintf(d->text[0], sizeof d->text[0], "%d", d->n_dates);
     snprintf(d->text[1], sizeof d->text[1], "%zu", d->n);
     meta[n++] = (struct checkpoint_meta){"classes", d->classes};
@@ -143,8 +155,9 @@ int diffuse_images_meta(struct diffuse_images *d, const char *teacher_digest,
     meta[n++] = (struct checkpoint_meta){"source", d->source};
     meta[n++] = (struct checkpoint_meta){"source.digest", d->digest};
     meta[n++] = (struct checkpoint_meta){"source.mirror", d->mirror ? "1" : "0"};
-    if (teacher_digest)
-        meta[n++] = (struct checkpoint_meta){"diffuse.teacher", teacher_digest};
+    meta[n++] = (struct checkpoint_meta){"source.split", d->split};
+    if (teacher)
+        meta[n++] = (struct checkpoint_meta){"diffuse.teacher", checkpoint_digest(teacher->file)};
     return n;
 }
 

@@ -157,6 +157,12 @@ static bool make_class(struct sampling *s, int k, const struct progress *progres
     return ok;
 }
 
+static const char *known(const struct sampling *s, const char *key)
+{
+    const char *value = checkpoint_meta_get(s->model.file, key);
+    return value ? value : "";
+}
+
 static cJSON *describe(const struct sampling *s)
 {
     cJSON *j = cJSON_CreateObject();
@@ -168,6 +174,10 @@ static cJSON *describe(const struct sampling *s)
     cJSON_AddStringToObject(j, "model", s->c->model);
     cJSON_AddStringToObject(j, "model_digest", checkpoint_digest(s->model.file));
     cJSON_AddStringToObject(j, "seed", seed);
+    cJSON *from = cJSON_AddObjectToObject(j, "learnt_from");
+    cJSON_AddStringToObject(from, "source", known(s, "source"));
+    cJSON_AddStringToObject(from, "digest", known(s, "source.digest"));
+    cJSON_AddStringToObject(from, "split", known(s, "source.split"));
     cJSON_AddNumberToObject(j, "calls", s->n_calls);
     cJSON_AddNumberToObject(j, "size_px", s->size);
     cJSON_AddNumberToObject(j, "dates", s->n_dates);
@@ -211,7 +221,7 @@ bool diffuse_sample(const struct lab_diffuse *c, const struct common *common, co
         return false;
     s->c = c;
     s->seed = common->seed;
-    bool ok = file_join(list, sizeof list, c->out, SYNTHETIC_PREFIX "list.json", e);
+    bool ok = file_join(list, sizeof list, c->out, SYNTHETIC_LIST, e);
     if (ok && !common->overwrite && !common->dry_run && file_exists(list))
         ok = err_set(e, ERR_USAGE, "%s exists already; add --overwrite to replace what it lists", list);
     ok = ok && tract_model_open(&s->model, c->model, e) && read_dates(s, e) && read_classes(s, e) &&

@@ -2,6 +2,7 @@
  * query.c - an event opened for questions, declared in query.h. */
 #include "app/query.h"
 
+#include "app/train_synthetic.h"
 #include "geo/answers.h"
 #include "models/base/mem.h"
 
@@ -15,7 +16,8 @@ bool query_open(struct query_data *q, const char *event_dir, const char *answers
     size_t n_matched;
     memset(q, 0, sizeof *q);
     q->ev = event_open(event_dir, e);
-    if (!q->ev || (strcmp(answers, "labels") != 0 && !answers_apply(q->ev, answers, &n_matched, e)) ||
+    if (!q->ev || !train_synthetic_refuse(q->ev, e) ||
+        (strcmp(answers, "labels") != 0 && !answers_apply(q->ev, answers, &n_matched, e)) ||
         !event_load_imageset(q->ev, cut, max_items, seed, &q->set, p, e) ||
         !(q->x = mem_array(q->set.n, sizeof *q->x, "the places", e)) ||
         !(q->y = mem_array(q->set.n, sizeof *q->y, "the places", e))) {

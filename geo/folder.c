@@ -9,6 +9,7 @@
 #include "geo/event.h"
 
 #include "geo/raster.h"
+#include "geo/synthetic.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <cpl_string.h>
@@ -101,6 +102,12 @@ static GDALDatasetH open_image(const char *path, int *w, int *h, int *n_bands, s
     *h = GDALGetRasterYSize(ds);
     *n_bands = n - (n > 1 && GDALGetRasterColorInterpretation(GDALGetRasterBand(ds, n)) == GCI_AlphaBand);
     bool ok = n >= 1 || err_set(e, ERR_INPUT, "%s holds no image bands", path);
+    if (ok && synthetic_dataset_marked(ds))
+        ok = err_set(
+            e, ERR_INPUT,
+            "%s was made up by a model; it is no observation to learn from or to test on (train --synthetic "
+            "lets such images teach beside observed ones)",
+            path);
     if (ok && GDALGetRasterColorTable(GDALGetRasterBand(ds, 1)))
         ok = err_set(e, ERR_INPUT, "%s is a colour-table image; expand it with gdal_translate -expand rgb",
                      path);

@@ -3,7 +3,7 @@
  * predict.c - models as predict.h declares them.
  *
  * A model file is untrusted. checkpoint_open() has checked its form and digest; model_load() then takes, in
- * this order: the network's sizes within net_config_check()'s limits; the layout, which must give the network
+ * this order: no other kind of model (aftermap.kind); the network's sizes within net_config_check()'s limits; the layout, which must give the network
  * its size and channels; the class names; a weight count equal to the architecture's before anything of that
  * size is allocated; every ema.* tensor with its exact shape and finite values; the colour baseline; the
  * temperature; and no tensor that it does not know. net.* and opt.* may be absent (a model made small for
@@ -282,6 +282,16 @@ static bool read_meta(struct model *m, const struct checkpoint *c, struct err *e
     return m->meta;
 }
 
+/* Files of other kinds of networks say which they are; a classifier says nothing. */
+static bool check_kind(const struct checkpoint *c, const char *path, struct err *e)
+{
+    const char *kind = checkpoint_meta_get(c, "aftermap.kind");
+    return !kind || err_set(e, ERR_MODEL,
+                            "%s: is a %.32s model, which makes images up and tells no damage; name one that "
+                            "aftermap train wrote",
+                            path, kind);
+}
+
 struct model *model_load(const char *path, struct err *e)
 {
     bool ok = false;
@@ -291,7 +301,8 @@ struct model *model_load(const char *path, struct err *e)
     if (!m)
         goto out;
     m->path = mem_strdup(path, e);
-    if (!m->path || !read_sizes(m, c, e) || !read_classes(m, c, e) || !check_count(m, c, e))
+    if (!m->path || !check_kind(c, path, e) || !read_sizes(m, c, e) || !read_classes(m, c, e) ||
+        !check_count(m, c, e))
         goto out;
     net = net_create(&m->net, 1, NET_INFER, e); /* for its table of names and shapes */
     if (!net)

@@ -10,7 +10,9 @@
  * first 64), cut ("2", "0" = all grades, absent for plain sets), gsd_m, size_m, scaling (JSON), train.config
  * (JSON of struct train_config), train.data (digest of ids, labels and splits), train.step, train.steps,
  * train.budget_s, train.loss, seed, source, source.digest, kernels, temperature, calibrated ("0" or "1"),
- * n_labeled, n_calibration, n_unlabeled, created, test_share (plain sets: the share held out). */
+ * n_labeled, n_calibration, n_unlabeled, created, test_share (plain sets: the share held out); where made-up images
+ * taught (train --synthetic): synthetic (their paths), synthetic.digest, .models (their makers), .n, .of_class (JSON:
+ * observed and made up, by class). A file with aftermap.kind is another kind of model and no classifier. */
 #ifndef AM_PREDICT_H
 #define AM_PREDICT_H
 

@@ -96,5 +96,50 @@ diffuse train event --size 8 "${quick[@]}" --updates 3 -o event.safetensors -q >
 diffuse sample event.safetensors --class destroyed --count 2 --calls 4 -o pairs --json -q >pairs.json || fail 'sample of an event'
 jq -e '.dates == 2 and .bands == 6 and .files[0].class == "destroyed"' pairs.json >/dev/null || fail "$(cat pairs.json)"
 find event -type f -exec sha256sum {} + | sort | cmp -s - before.txt || fail 'the event changed'
-expect 6 'aftermap model|lacks' "$aftermap" assess event --model event.safetensors -o maps --progress none
+for command in 'assess event -o maps --model' 'evaluate --truth event' 'label next event --model'; do
+    # shellcheck disable=SC2086
+    expect 6 'event.safetensors: is a diffusion model, which makes images up' "$aftermap" $command event.safetensors
+done
+"$aftermap" info event.safetensors --json >info.json || fail 'info refuses a diffusion model'
+jq -e '.[0] | .kind == "diffusion model" and (.use | test("no damage")) and .metadata["source.split"] == "event"' info.json >/dev/null ||
+    fail "info tells $(cat info.json)"
+
+# --synthetic: made-up images teach beside observed ones, only when asked for, and the model says so
+train() { "$aftermap" train "$@" --method supervised --preset lite --steps 2 --batch 4 -q --progress none; }
+diffuse sample event.safetensors --count 3 --calls 2 -o grades -q >/dev/null || fail 'sample of every grade'
+train event --json -o real.safetensors >real.json || fail 'train'
+train event --synthetic grades --json -o joined.safetensors >joined.json 2>warned.txt || fail "train --synthetic: $(cat warned.txt)"
+jq -e '.made_up == 12 and (has("source") | not)' joined.json >/dev/null || fail "train reports $(cat joined.json)"
+[ "$(jq .labeled real.json)" = "$(jq .labeled joined.json)" ] && [ "$(jq .unlabeled real.json)" = "$(jq .unlabeled joined.json)" ] ||
+    fail 'made-up images count as observed ones'
+"$aftermap" info joined.safetensors --json | jq '.[0]' >joined.json
+digest=$("$aftermap" info event.safetensors --json | jq -r '.[0].digest[:16]')
+jq -e --arg maker "diffusion $digest" '.metadata | .synthetic == "grades" and ."synthetic.n" == "12" and ."synthetic.models" == $maker and
+    (."synthetic.of_class" | fromjson | .damaged.made_up == 6 and .undamaged.made_up == 6 and .damaged.observed > 6)' joined.json >/dev/null ||
+    fail "the model does not say what taught it: $(jq -c .metadata joined.json)"
+"$aftermap" info real.safetensors --json | jq -e '[.[0].metadata | keys[] | select(startswith("synthetic"))] == []' >/dev/null ||
+    fail 'a model of observed images says it learnt from made-up ones'
+[ "$("$aftermap" info real.safetensors --json | jq '.[0].labels_used')" = "$(jq .labels_used joined.json)" ] || fail 'made-up labels are kept as labels'
+find event -type f -exec sha256sum {} + | sort | cmp -s - before.txt || fail 'the event changed'
+"$aftermap" train event --method supervised --preset lite --steps 2 --batch 4 --synthetic grades/synthetic-none-00001.tif --json \
+    -o one.safetensors 2>warned.txt | jq -e '.made_up == 1' >/dev/null || fail 'one file'
+grep -q 'others none' warned.txt || fail "no word that only one class has made-up images: $(cat warned.txt)"
+cp -r grades other
+gdal_translate -q -mo TIFFTAG_IMAGEDESCRIPTION=photograph grades/synthetic-none-00001.tif other/synthetic-none-00001.tif
+expect 3 'does not say that a model made it up' train event --synthetic other -o x.safetensors
+expect 3 'no synthetic-' train event --synthetic scene -o x.safetensors
+expect 2 'images which this run holds out' train $data --synthetic made --seed 9 -o x.safetensors
+train $data --synthetic made --seed 1 --json -o plain.safetensors 2>/dev/null | jq -e '.made_up == 6' >/dev/null || fail 'a plain set'
+expect 3 'shows "0", which is no class of event' train event --synthetic made -o x.safetensors
+"$aftermap" tile --pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg -o bare -q >/dev/null
+expect 3 'has no observed label' train bare --synthetic grades -o x.safetensors
+# without the option: a folder of them is no set, an event cut from them no place to learn or label
+mkdir -p set/a set/b && cp made/synthetic-0-*.tif set/a && cp made/synthetic-1-*.tif set/b
+expect 3 'made up by a model' train folder:set -o x.safetensors
+cp -r event invented && jq '.synthetic = true' event/event.json >invented/event.json
+expect 3 'cut from images that a model made up' train invented -o x.safetensors
+expect 3 'cut from images that a model made up' train event --source invented -o x.safetensors
+expect 3 'cut from images that a model made up' "$aftermap" label next invented
+expect 3 'cut from images that a model made up' diffuse train invented -o x.safetensors
+[ ! -e x.safetensors ] || fail 'a refusal left something behind'
 finish
