@@ -130,32 +130,40 @@ static void plan(struct unet *u, struct arena *a)
     u->prepared = arena_take(a, prepared_floats(u), sizeof *u->prepared);
 }
 
+struct unet *unet_finish(struct unet *u, int max_batch, bool train, struct err *e)
+{
+    struct arena count = {0};
+    u->max_batch = max_batch;
+    u->train = train;
+    plan(u, &count);
+    if (!arena_open(&u->arena, count.used_bytes, e)) {
+        err_prefix(e, "a network for batches of %d", max_batch);
+        goto fail;
+    }
+    plan(u, &u->arena);
+    if (unet_conv_open(u, e))
+        return u;
+fail:
+    unet_free(u);
+    return NULL;
+}
+
 struct unet *unet_create(const struct unet_config *c, int max_batch, bool train, struct err *e)
 {
     assert(max_batch > 0);
     if (!unet_config_check(c, e))
         return NULL;
     struct unet *u = mem_array(1, sizeof *u, "a denoiser", e);
-    struct arena count = {0};
     if (!u)
         return NULL;
     u->config = *c;
-    u->max_batch = max_batch;
-    u->train = train;
 #ifndef UNET_DOUBLE
     if (!kernels_init(e))
         goto fail;
 #endif
     if (!unet_build(u, e))
         goto fail;
-    plan(u, &count);
-    if (!arena_open(&u->arena, count.used_bytes, e)) {
-        err_prefix(e, "a denoiser for batches of %d", max_batch);
-        goto fail;
-    }
-    plan(u, &u->arena);
-    if (unet_conv_open(u, e))
-        return u;
+    return unet_finish(u, max_batch, train, e);
 fail:
     unet_free(u);
     return NULL;
@@ -198,54 +206,69 @@ void unet_init(const struct unet *u, uint64_t seed, unet_real *values)
     }
 }
 
+void unet_run_forward(struct unet *u, const unet_real *values, int n)
+{
+    assert(n > 0 && n <= u->max_batch);
+    u->last_n = n;
+    for (int i = 0; i < u->n_nodes; i++) {
+        const struct unet_node *o = &u->nodes[i];
+        if (o->op == UNET_CONV)
+            unet_conv_forward(u, o, values, n);
+        else if (o->op == UNET_ATTEND)
+            unet_attend_forward(u, o, n);
+        else if (o->op != UNET_INPUT)
+            unet_op_forward(u, o, values, n);
+    }
+}
+
 const unet_real *unet_forward(struct unet *u, const unet_real *values, const unet_real *x,
                               const double *angle, const int *label, int n)
 {
     assert(n > 0 && n <= u->max_batch);
-    u->last_n = n;
     for (int i = 0; i < n; i++) {
         u->angle[i] = angle[i];
         u->label[i] = label && u->config.n_classes > 0 ? label[i] : -1;
         assert(u->label[i] < u->config.n_classes || u->label[i] < 0);
     }
-    for (int i = 0; i < u->n_nodes; i++) {
-        const struct unet_node *o = &u->nodes[i];
-        if (o->op == UNET_INPUT)
-            memcpy(o->y, x, (size_t)n * unet_node_size(o) * sizeof *x);
-        else if (o->op == UNET_CONV)
-            unet_conv_forward(u, o, values, n);
-        else if (o->op == UNET_ATTEND)
-            unet_attend_forward(u, o, n);
-        else
-            unet_op_forward(u, o, values, n);
-    }
+    for (int i = 0; i < u->n_nodes; i++)
+        if (u->nodes[i].op == UNET_INPUT)
+            memcpy(u->nodes[i].y, x, (size_t)n * unet_node_size(&u->nodes[i]) * sizeof *x);
+    unet_run_forward(u, values, n);
     return u->nodes[u->n_nodes - 1].y;
+}
+
+void unet_clear_grads(struct unet *u)
+{
+    for (int i = 0; i < u->n_nodes; i++)
+        memset(u->nodes[i].g, 0, (size_t)u->last_n * unet_node_size(&u->nodes[i]) * sizeof *u->nodes[i].g);
+}
+
+void unet_run_backward(struct unet *u, const unet_real *values, unet_real *grads)
+{
+    const int n = u->last_n;
+    assert(u->train && n > 0);
+    for (int i = u->n_nodes - 1; i >= 0; i--) {
+        const struct unet_node *o = &u->nodes[i];
+        if (o->op == UNET_CONV)
+            unet_conv_backward(u, o, values, grads, n);
+        else if (o->op == UNET_ATTEND)
+            unet_attend_backward(u, o, n);
+        else if (o->op != UNET_INPUT)
+            unet_op_backward(u, o, values, grads, n);
+    }
 }
 
 void unet_backward(struct unet *u, const unet_real *values, const unet_real *dy, unet_real *grads,
                    unet_real *dx)
 {
-    const int n = u->last_n;
-    assert(u->train && n > 0);
-    for (int i = 0; i < u->n_nodes; i++) {
-        struct unet_node *o = &u->nodes[i];
-        if (o->op == UNET_INPUT)
-            o->needs_grad = dx;
-        memset(o->g, 0, (size_t)n * unet_node_size(o) * sizeof *o->g);
-    }
     const struct unet_node *last = &u->nodes[u->n_nodes - 1];
-    memcpy(last->g, dy, (size_t)n * unet_node_size(last) * sizeof *dy);
-    for (int i = u->n_nodes - 1; i >= 0; i--) {
-        const struct unet_node *o = &u->nodes[i];
-        if (o->op == UNET_INPUT) {
-            if (dx)
-                memcpy(dx, o->g, (size_t)n * unet_node_size(o) * sizeof *dx);
-        } else if (o->op == UNET_CONV) {
-            unet_conv_backward(u, o, values, grads, n);
-        } else if (o->op == UNET_ATTEND) {
-            unet_attend_backward(u, o, n);
-        } else {
-            unet_op_backward(u, o, values, grads, n);
-        }
-    }
+    unet_clear_grads(u);
+    memcpy(last->g, dy, (size_t)u->last_n * unet_node_size(last) * sizeof *dy);
+    for (int i = 0; i < u->n_nodes; i++)
+        if (u->nodes[i].op == UNET_INPUT)
+            u->nodes[i].needs_grad = dx;
+    unet_run_backward(u, values, grads);
+    for (int i = 0; dx && i < u->n_nodes; i++)
+        if (u->nodes[i].op == UNET_INPUT)
+            memcpy(dx, u->nodes[i].g, (size_t)u->last_n * unet_node_size(&u->nodes[i]) * sizeof *dx);
 }

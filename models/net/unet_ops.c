@@ -284,6 +284,82 @@ static void concat_image_backward(const struct unet_node *o, const struct unet_n
     }
 }
 
+/* ---- layers of piecewise linear networks ---- */
+
+static void leaky_image(const struct unet *u, const struct unet_node *o, const unet_real *x, int i)
+{
+    const size_t size = unet_node_size(o);
+    unet_real *y = o->y + i * size, *slope = o->aux + i * size;
+    if (!u->tangent)
+        for (size_t k = 0; k < size; k++)
+            slope[k] = x[k] > 0 ? 1 : o->factor;
+    for (size_t k = 0; k < size; k++)
+        y[k] = slope[k] * x[k];
+}
+
+/* Rounds half to even, so that a difference of half a step is none. */
+static void residue_image(const struct unet *u, const struct unet_node *o, const unet_real *x, int i)
+{
+    const size_t size = unet_node_size(o);
+    const unet_real *told = u->nodes[o->b].y + i * size;
+    unet_real *y = o->y + i * size, *slope = o->aux + i * size;
+    for (size_t k = 0; k < size; k++) {
+        if (u->tangent) {
+            y[k] = slope[k] * x[k];
+            continue;
+        }
+        const unet_real off = told[k] - x[k];
+        slope[k] = off > 0 ? -1 : off < 0 ? 1 : 0;
+        y[k] = (unet_real)(rint(fabs((double)off) / (double)o->factor) * (double)o->factor);
+    }
+}
+
+static void sloped_image_backward(const struct unet_node *o, const unet_real *g, unet_real *dx, int i)
+{
+    const size_t size = unet_node_size(o);
+    const unet_real *slope = o->aux + i * size;
+    for (size_t k = 0; k < size; k++)
+        dx[k] += slope[k] * g[k];
+}
+
+/* back: adds a stacked gradient g to dx of the size before. */
+static void stack_image(const struct unet_node *o, const unet_real *x, unet_real *y, const unet_real *g,
+                        unet_real *dx, bool back)
+{
+    const int c = o->c / 4;
+    for (int r = 0; r < o->h; r++)
+        for (int s = 0; s < o->w; s++)
+            for (int k = 0; k < c; k++)
+                for (int d = 0; d < 4; d++) {
+                    const size_t small = ((size_t)r * o->w + s) * o->c + (size_t)4 * k + d;
+                    const size_t large = ((size_t)(2 * r + d / 2) * 2 * o->w + 2 * s + d % 2) * c + k;
+                    if (back)
+                        dx[large] += g[small];
+                    else
+                        y[small] = x[large];
+                }
+}
+
+static void blend_image(const struct unet *u, const struct unet_node *o, const unet_real *x, int i)
+{
+    const size_t size = unet_node_size(o);
+    const unet_real *b = u->nodes[o->b].y + i * size;
+    unet_real *y = o->y + i * size;
+    for (size_t k = 0; k < size; k++)
+        y[k] = x[k] + o->factor * b[k];
+}
+
+static void blend_image_backward(const struct unet *u, const struct unet_node *o, const unet_real *g,
+                                 unet_real *dx, int i)
+{
+    const size_t size = unet_node_size(o);
+    unet_real *db = u->nodes[o->b].g + i * size;
+    for (size_t k = 0; k < size; k++) {
+        dx[k] += g[k];
+        db[k] += o->factor * g[k];
+    }
+}
+
 static void forward_image(const struct unet *u, const struct unet_node *o, const unet_real *values, int i)
 {
     const struct unet_node *a = &u->nodes[o->a];
@@ -312,6 +388,18 @@ static void forward_image(const struct unet *u, const struct unet_node *o, const
     case UNET_ADD:
         for (size_t k = 0; k < size; k++)
             y[k] = x[k] + u->nodes[o->b].y[i * size + k];
+        break;
+    case UNET_LEAKY:
+        leaky_image(u, o, x, i);
+        break;
+    case UNET_BLEND:
+        blend_image(u, o, x, i);
+        break;
+    case UNET_STACK:
+        stack_image(o, x, y, NULL, NULL, false);
+        break;
+    case UNET_RESIDUE:
+        residue_image(u, o, x, i);
         break;
     default:
         break;
@@ -344,6 +432,16 @@ static void backward_image(const struct unet *u, const struct unet_node *o, int 
             dx[k] += g[k];
             u->nodes[o->b].g[i * size + k] += g[k];
         }
+        break;
+    case UNET_LEAKY:
+    case UNET_RESIDUE:
+        sloped_image_backward(o, g, dx, i);
+        break;
+    case UNET_BLEND:
+        blend_image_backward(u, o, g, dx, i);
+        break;
+    case UNET_STACK:
+        stack_image(o, NULL, NULL, g, dx, true);
         break;
     default:
         break;

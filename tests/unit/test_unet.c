@@ -15,6 +15,10 @@
 #define unet_forward unet64_forward
 #define unet_backward unet64_backward
 #define unet_build unet64_build
+#define unet_finish unet64_finish
+#define unet_run_forward unet64_run_forward
+#define unet_clear_grads unet64_clear_grads
+#define unet_run_backward unet64_run_backward
 #define unet_conv_open unet64_conv_open
 #define unet_conv_close unet64_conv_close
 #define unet_conv_forward unet64_conv_forward
