@@ -24,6 +24,8 @@ struct conv_scratch {
     float *threads; /* [n_threads][thread_floats] */
     float *shared;  /* [shared_floats]: shard partials, packed transposed weights */
     double *sums;   /* [CONV_SHARDS][3*channels]: sum, sum of squares (or dx*x), bias gradient */
+    struct conv_scratch
+        *lanes; /* [n_threads] views of one thread's part each; NULL where backward is wanted */
 };
 
 /* What a body asks of the scratch for one shape; the maxima over all shapes are what is allocated. */
@@ -97,6 +99,13 @@ static inline int conv_shards(int n)
 static inline int conv_shard_start(int n, int n_shards, int i)
 {
     return (int)((long)n * i / n_shards);
+}
+
+/* Shards of a forward call. Without channel sums they are only what threads share, and one thread takes all
+ * units in one go: its passes are then as large as their scratch, and weights are read once for each. */
+static inline int conv_forward_shards(const struct conv_scratch *s, int units, bool has_sums)
+{
+    return s->n_threads == 1 && !has_sums ? 1 : conv_shards(units);
 }
 
 static inline float *conv_thread_buffer(const struct conv_scratch *s, int thread)

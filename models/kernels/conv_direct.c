@@ -173,6 +173,16 @@ static void gather_few(const struct conv_shape *s, const struct geometry *g, con
     }
 }
 
+/* Zeroes what of a copy no gather writes: a border, and channels that only fill up a block. A 1x1 kernel over
+ * whole blocks has neither. */
+static void clear_input(const struct conv_shape *s, const struct geometry *g, float *xp, bool packed)
+{
+    if (packed)
+        memset(xp, 0, (size_t)g->rows * g->columns * s->c * sizeof *xp);
+    else if (s->ksize == 3 || s->c % BLOCK)
+        memset(xp, 0, g->blocks_c * g->x_block * sizeof *xp);
+}
+
 /* Image n of the batch. The copy's border stays zero through a call: only the inside is written. */
 static void gather_input(const struct conv_shape *s, const struct geometry *g, const float *x, int n,
                          struct conv_act act, float *xp, bool packed)
@@ -416,11 +426,11 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
                     struct conv_scratch *scratch)
 {
     const struct geometry g = geometry_make(s);
-    const int shards = conv_shards(s->n);
+    const int shards = conv_forward_shards(scratch, s->n, a->sums);
 #pragma omp parallel num_threads(conv_threads(scratch))
     {
         float *xp = conv_thread_buffer(scratch, omp_get_thread_num());
-        memset(xp, 0, g.blocks_c * g.x_block * sizeof *xp);
+        clear_input(s, &g, xp, is_stem(s));
 #pragma omp for schedule(dynamic, 1)
         for (int shard = 0; shard < shards; shard++) {
             double *sums = conv_shard_sums(scratch, shard);
@@ -672,7 +682,8 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
 #pragma omp parallel num_threads(conv_threads(scratch))
     {
         float *xp = conv_thread_buffer(scratch, omp_get_thread_num()), *gp = xp + g.blocks_c * g.x_block;
-        memset(xp, 0, (g.blocks_c * g.x_block + g.blocks_k * g.g_block) * sizeof *xp);
+        clear_input(s, &g, xp, VW == 16 && is_stem(s));
+        memset(gp, 0, g.blocks_k * g.g_block * sizeof *gp);
 #pragma omp for schedule(dynamic, 1)
         for (int shard = 0; shard < shards; shard++) {
             double *sums = conv_shard_sums(scratch, shard);

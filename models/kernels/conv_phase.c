@@ -543,8 +543,9 @@ static void forward_pass(const struct conv_shape *s, const struct plan *p, const
 static void forward(const struct conv_shape *s, const struct conv_forward_args *a,
                     struct conv_scratch *scratch)
 {
-    const struct plan p = plan_make(s);
+    struct plan p = plan_make(s);
     const int units = s->n * p.strips;
+    p.shards = conv_forward_shards(scratch, units, a->sums);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(conv_threads(scratch))
     for (int shard = 0; shard < p.shards; shard++) {
         float *v = conv_thread_buffer(scratch, omp_get_thread_num()), *m = v + POSITIONS * p.v_at;

@@ -527,7 +527,8 @@ static void zero_sums(const struct conv_scratch *scratch, int shards)
 static void forward(const struct conv_shape *s, const struct conv_forward_args *a,
                     struct conv_scratch *scratch)
 {
-    const struct plan p = plan_make(s, false);
+    struct plan p = plan_make(s, false);
+    p.shards = conv_forward_shards(scratch, s->n * p.strips, a->sums);
     zero_sums(scratch, p.shards);
     forward_passes(s, a, &p, scratch);
     if (a->sums) {

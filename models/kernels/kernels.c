@@ -165,8 +165,29 @@ struct conv_scratch *conv_scratch_create(const struct conv_shape *shapes, int n_
         s->threads = arena_take(a, (size_t)s->n_threads * s->thread_floats, sizeof *s->threads);
         s->shared = arena_take(a, s->shared_floats, sizeof *s->shared);
         s->sums = arena_take(a, CONV_SHARDS * 3 * s->channels, sizeof *s->sums);
+        s->lanes = backward ? NULL : arena_take(a, (size_t)s->n_threads, sizeof *s->lanes);
+        for (int i = 0; !backward && i < s->n_threads; i++) {
+            struct conv_scratch lane = {
+                .n_threads = 1, .thread_floats = s->thread_floats, .channels = s->channels};
+            lane.sums = arena_take(a, CONV_SHARDS * 3 * s->channels, sizeof *s->sums);
+            if (pass) {
+                lane.threads = conv_thread_buffer(s, i);
+                s->lanes[i] = lane;
+            }
+        }
     }
     return s;
+}
+
+int conv_scratch_lanes(const struct conv_scratch *s)
+{
+    return s->lanes ? s->n_threads : 0;
+}
+
+struct conv_scratch *conv_scratch_lane(const struct conv_scratch *s, int t)
+{
+    assert(s->lanes && t >= 0 && t < s->n_threads);
+    return &s->lanes[t];
 }
 
 void conv_scratch_free(struct conv_scratch *s)

@@ -75,6 +75,12 @@ struct conv_scratch *conv_scratch_create(const struct conv_shape *shapes, int n_
 void conv_scratch_free(struct conv_scratch *s);
 size_t conv_scratch_bytes(const struct conv_scratch *s);
 
+/* One thread's part of a scratch made without `backward`, as a scratch of its own: a caller whose own parallel
+ * region runs several layers a thread gives lane t < conv_scratch_lanes() to one thread at a time, and each
+ * conv_forward on it stays on that thread. Borrowed; the whole must not be in use meanwhile. */
+int conv_scratch_lanes(const struct conv_scratch *s);
+struct conv_scratch *conv_scratch_lane(const struct conv_scratch *s, int t);
+
 /* Weights brought into the form the chosen body reads (Winograd domain or packed tiles); call after each
  * weight change. conv_prepared_size is a count of floats. prepared is 64-byte aligned. */
 size_t conv_prepared_size(const struct conv_shape *s);

@@ -8,7 +8,8 @@
  *  2. A batch norm and the leaky ReLU behind it are two vectors (scale, shift); their result is not stored.
  *  3. NET_TRAIN keeps every raw convolution output (stem, h and out of each block) until the next forward.
  *     NET_INFER rotates three buffers: the running activation, h, and the output of a block whose shortcut
- *     is not the identity.
+ *     is not the identity. Under running statistics each thread may take a part of them through the whole
+ *     network with few images at a time; the rest of a buffer is then never touched.
  *  4. The gradient at a block's input is implicit in the conv_grad its backward returns; the convolution
  *     below stores it in `g` on the way, because that block's shortcut needs it again.
  *
@@ -61,10 +62,12 @@ struct net {
     struct net_tensor *tensors;
     float *values, *grads;
 
-    float *buffer[3];   /* NET_INFER */
-    float *stem_out;    /* NET_TRAIN */
-    float *g, *z1, *z2; /* NET_TRAIN: gradients in flight */
-    float *entry;       /* NET_TRAIN: input of the first block's 1x1 shortcut, made again */
+    float *buffer[3];    /* NET_INFER, [max_batch, image_floats] */
+    size_t image_floats; /* NET_INFER */
+    int group;           /* NET_INFER: images that go through the network together on one thread */
+    float *stem_out;     /* NET_TRAIN */
+    float *g, *z1, *z2;  /* NET_TRAIN: gradients in flight */
+    float *entry;        /* NET_TRAIN: input of the first block's 1x1 shortcut, made again */
     float *embedding, *logits, *dembedding;
     double *sums;       /* [2*widest] channel sums on their way from a convolution to a batch norm */
     double *shard_sums; /* [NET_HEAD_SHARDS, 2*embedding] */

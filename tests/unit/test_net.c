@@ -423,6 +423,39 @@ static void test_infer_equals_train(void **state)
     }
 }
 
+/* However many images come at once, and whichever threads take them, each gets the bits it gets alone. */
+static void test_infer_alone(void **state)
+{
+    enum { N = 45 };
+    const struct net_config configs[2] = {config(16, 6, 3, 2, 32, 1), config(24, 3, 2, 3, 16, 2)};
+    int threads = omp_get_max_threads();
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const struct net_config c = configs[i];
+        const size_t pixels = (size_t)c.size * c.size * c.c_in, width = net_embedding_size(&c);
+        float *x = noise(N * pixels, 5), *logits = noise(N * 3, 6), *embedding = noise(N * width, 7);
+        for (int t = 1; t <= 3; t++) {
+            omp_set_num_threads(t);
+            struct net *net = open_net(c, N, NET_INFER, 8);
+            for (int j = 0; t == 1 && j < N; j++) {
+                const float *z = net_forward(net, x + j * pixels, 1, NET_BN_RUNNING);
+                memcpy(logits + j * c.n_classes, z, c.n_classes * sizeof *z);
+                memcpy(embedding + j * width, net_embedding(net), width * sizeof *z);
+            }
+            for (int n = N; n > 1; n /= 2) {
+                const float *z = net_forward(net, x, n, NET_BN_RUNNING);
+                assert_memory_equal(z, logits, (size_t)n * c.n_classes * sizeof *z);
+                assert_memory_equal(net_embedding(net), embedding, n * width * sizeof *z);
+            }
+            net_free(net);
+        }
+        free(x);
+        free(logits);
+        free(embedding);
+    }
+    omp_set_num_threads(threads);
+}
+
 /* New weights count only once they are announced, and optim_step announces them. */
 static void test_weights_changed(void **state)
 {
@@ -471,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_accumulate),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_infer_equals_train),
+        cmocka_unit_test(test_infer_alone),
         cmocka_unit_test(test_weights_changed),
         cmocka_unit_test(test_step_allocates_nothing),
     };
