@@ -14,8 +14,7 @@
  * convolution before it, whose output the shortcut needs raw.
  *
  * Walk. Whole network for one image, then the next: an image's tensors (a few hundred kB) stay in the
- * second-level cache and nothing but the weights is read from beyond. The fp32 stem runs for CHUNK images at
- * a time.
+ * second-level cache and nothing but the weights is read from beyond.
  *
  * Ranges are the least and greatest values seen; cutting rare values off (at 5 to 12 standard deviations) and
  * units per channel, folded into the weights behind, were tried and moved probabilities more. What rounding
@@ -37,7 +36,11 @@
 #include <string.h>
 
 enum { KEPT = 32 /* images that measure the error */, SURE = 4 };
-enum { CHUNK = 16, INT8_MULTIPLE = 16, CHANNELS = 8 /* a thread's when ranges are observed */ };
+enum {
+    CHUNK = 16 /* images settled at a time */,
+    INT8_MULTIPLE = 16,
+    CHANNELS = 8 /* a thread's when ranges are observed */
+};
 
 struct quant_tensor { /* an activation as bytes */
     float low, high;  /* observed, zero included */
@@ -62,7 +65,7 @@ struct quant_block {
 
 struct quant_buffers { /* of one thread */
     uint8_t *entry, *inner, *raw;
-    float *stream[2];
+    float *stem, *stream[2];
 };
 
 struct net_quant {
@@ -71,7 +74,6 @@ struct net_quant {
     int n_threads;
     bool is_frozen, has_seen;
     struct quant_buffers *buffers; /* [n_threads] */
-    float *stem_out;               /* [CHUNK, size, size, NET_STEM] */
     float *kept, *exact;           /* [KEPT, size, size, c_in] observed images, [KEPT, n_classes] logits */
     int n_kept;
     float unsure;              /* difference of the two best logits below which 8 bits do not decide */
@@ -144,7 +146,6 @@ static void take_all(struct net_quant *q, struct arena *a)
         floats = larger(floats, (size_t)second->h * second->w * second->k);
         kernel = larger(kernel, larger(kernel_count(&to->conv1.shape), kernel_count(&to->conv2.shape)));
     }
-    q->stem_out = arena_take(a, CHUNK * pixels * NET_STEM, sizeof(float));
     q->weights = arena_take(a, kernel, 1);
     const size_t image = pixels * net->config.c_in, batch = (size_t)net->max_batch;
     q->kept = arena_take(a, KEPT * image, sizeof(float));
@@ -158,6 +159,7 @@ static void take_all(struct net_quant *q, struct arena *a)
         to->entry = arena_take(a, bytes, 1);
         to->inner = arena_take(a, bytes, 1);
         to->raw = arena_take(a, bytes, 1);
+        to->stem = arena_take(a, pixels * NET_STEM, sizeof(float));
         for (int i = 0; i < 2; i++)
             to->stream[i] = arena_take(a, floats, sizeof(float));
     }
@@ -178,7 +180,7 @@ struct net_quant *net_quant_create(struct net *net, struct err *e)
     if (!q)
         return NULL;
     q->net = net;
-    q->n_threads = omp_get_max_threads();
+    q->n_threads = conv_scratch_lanes(net->scratch);
     take_all(q, &plan);
     if (!arena_open(&q->arena, plan.used_bytes, e)) {
         err_prefix(e, "8-bit inference");
@@ -380,20 +382,17 @@ static void forward_all(struct net_quant *q, const float *x, int n)
     const struct conv_act none = {NULL, NULL};
     const size_t pixels = (size_t)net->config.size * net->config.size;
     const int embedding = net->norm.c, n_classes = net->config.n_classes;
-    int threads = omp_get_max_threads() < q->n_threads ? omp_get_max_threads() : q->n_threads;
-    for (int done = 0; done < n; done += CHUNK) {
-        int here = n - done < CHUNK ? n - done : CHUNK;
-        struct conv_shape stem = net->stem.shape;
-        stem.n = here;
-        conv_forward(&stem, x + (size_t)done * pixels * net->config.c_in, none, net->stem.prepared,
-                     net->stem.bias, NULL, q->stem_out, NULL, net->scratch);
+    const int threads = omp_get_max_threads() < q->n_threads ? omp_get_max_threads() : q->n_threads;
+    struct conv_shape stem = net->stem.shape;
+    stem.n = 1;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (int i = 0; i < here; i++) {
-            const float *last = forward_blocks(q, &q->buffers[omp_get_thread_num()],
-                                               q->stem_out + (size_t)i * pixels * NET_STEM);
-            net_head(net, last, net->embedding + (size_t)(done + i) * embedding,
-                     net->logits + (size_t)(done + i) * n_classes);
-        }
+    for (int i = 0; i < n; i++) {
+        const int t = omp_get_thread_num();
+        const struct quant_buffers *b = &q->buffers[t];
+        conv_forward(&stem, x + (size_t)i * pixels * net->config.c_in, none, net->stem.prepared,
+                     net->stem.bias, NULL, b->stem, NULL, conv_scratch_lane(net->scratch, t));
+        const float *last = forward_blocks(q, b, b->stem);
+        net_head(net, last, net->embedding + (size_t)i * embedding, net->logits + (size_t)i * n_classes);
     }
 }
 
