@@ -28,14 +28,15 @@ static void add_share(cJSON *j, const char *name, double v)
     cJSON_AddRawToObject(j, name, text);
 }
 
-static void add_tenths(cJSON *j, const char *name, double v)
+/* Fine enough that whoever rounds it to a whole building gets what the printed report says. */
+static void add_thousandths(cJSON *j, const char *name, double v)
 {
     char text[32];
     if (!isfinite(v)) {
         cJSON_AddNullToObject(j, name);
         return;
     }
-    snprintf(text, sizeof text, "%.1f", v);
+    snprintf(text, sizeof text, "%.3f", v);
     cJSON_AddRawToObject(j, name, text);
 }
 
@@ -50,7 +51,7 @@ static void add_text(cJSON *j, const char *name, const char *text)
 static void fill_total(cJSON *j, const struct totals_total *t, uint32_t n_buildings)
 {
     cJSON_AddNumberToObject(j, "n_sampled", t->n_sampled);
-    add_tenths(j, "estimate", t->estimate);
+    add_thousandths(j, "estimate", t->estimate);
     add_number(j, "low", t->low, 1);
     add_number(j, "high", t->high, 1);
     add_share(j, "share", t->estimate / n_buildings);
@@ -141,7 +142,7 @@ cJSON *totals_json(const struct totals_report *r)
         cJSON_AddNullToObject(j, "accuracy");
     if (isfinite(r->half_width)) {
         cJSON *s = cJSON_AddObjectToObject(j, "sample_size");
-        add_tenths(s, "half_width", r->half_width);
+        add_thousandths(s, "half_width", r->half_width);
         add_share(s, "planned_share", r->planned_share);
         cJSON_AddNumberToObject(s, "n_exact", r->size_exact);
         cJSON_AddNumberToObject(s, "n_assisted", r->size_assisted);

@@ -57,6 +57,10 @@ export class Mock {
     this.streams = new Set();
     this.breakUploads = 0; // so many parts fail
     this.askedFor = []; // chip addresses
+    this.hold = false; // jobs begin and get no further
+    this.opening = false; // the assessment is not open yet, as just after a start
+    this.role = ""; // of who has signed in; "": nobody has to
+    this.zones = null;
   }
 
   start() {
@@ -95,8 +99,8 @@ export class Mock {
   assessment() {
     const layer = (id, date) => ({ id, available: true, ...(date && { date }) });
     return {
-      id: "demo", title: this.created?.title ?? "", event: this.created?.event ?? null, cut: 2, state: this.state, etag: `"a${this.seq}"`,
-      pre: this.created?.pre, post: this.created?.post, footprints: this.created?.footprints, buildings, chips: buildings,
+      id: "demo", title: this.created?.title ?? "", event: this.created?.event ?? null, cut: 2, state: this.opening ? "importing" : this.state, etag: `"a${this.seq}"`,
+      pre: this.created?.pre, post: this.created?.post, footprints: this.created?.footprints, zones: this.zones, aoi: this.created?.aoi ?? null, buildings,
       n_labels: { train: this.of("train").length, validate: this.of("validate").length }, bbox: [10, 45, 10.005, 45.003],
       collection: this.state === "predicted" ? "demo.buildings" : null, revision: this.state,
       layers: [layer("pre", "2011-05-01"), layer("post", "2011-05-24"), layer("damage")],
@@ -110,6 +114,7 @@ export class Mock {
     const tell = () => this.streams.forEach((s) => s.write(`event: status\ndata: ${JSON.stringify(job)}\n\n`));
     const timer = setInterval(() => {
       if (job.status === "dismissed") return clearInterval(timer), tell();
+      if (this.hold && job.progress) return;
       job.progress += 25;
       job.eta_s = (100 - job.progress) / 25;
       if (job.progress === 100) {
@@ -153,12 +158,20 @@ const square = (lon, lat, d) => [[[lon - d, lat - d], [lon + d, lat - d], [lon +
 const perClass = (list) => Object.fromEntries([...names, "unknown"].map((c) => [c, list.filter((l) => l.dmg_class === c).length]));
 
 const routes = [
-  ["GET", /^\/session$/, ({ json }) => json({ role: "admin", name: "", auth: false })],
+  ["GET", /^\/session$/, function ({ json }) {
+    json({ role: this.role || "admin", name: "", auth: this.role !== "" });
+  }],
+  ["POST", /^\/session$/, function ({ json, problem, body }) {
+    if (JSON.parse(body).token !== "open sesame") return problem(401, "the token is not known");
+    this.role = "editor";
+    json({ role: this.role, name: "ana", auth: true });
+  }],
   ["GET", /^\/assessments$/, function ({ json }) {
     json({ assessments: this.state ? [this.assessment()] : [], data_root: true, read_only: false, disk_free_bytes: 5e10, version: "0.1.0" });
   }],
   ["POST", /^\/assessments$/, function ({ json, body }) {
     this.created = JSON.parse(body);
+    this.zones = this.created.zones ?? null;
     this.state = "importing";
     json({ ...this.assessment(), job: this.run("import") }, 201, { Location: "/assessments/demo" });
   }],
@@ -166,16 +179,21 @@ const routes = [
     if (this.state) json(this.assessment());
     else problem(404, "no such assessment");
   }],
+  ["PATCH", /^\/assessments\/demo$/, function ({ json, problem, body, headers }) {
+    if (headers["if-match"] !== this.assessment().etag) return problem(412, "changed meanwhile");
+    this.zones = JSON.parse(body).zones;
+    json(this.assessment());
+  }],
   ["GET", /^\/files$/, ({ json, query }) => {
     const file = (name, kind, bytes) => ({ name, ref: `${query.get("path") ? "scenes/" : ""}${name}`, kind, bytes });
-    json({ path: query.get("path"), entries: query.get("path") ? [file("pre.tif", "raster", 1137819), file("wrong.tif", "raster", 5)] : [file("scenes", "dir", null), file("buildings.geojson", "vector", 136323)] });
+    json({ path: query.get("path"), entries: query.get("path") ? [file("pre.tif", "raster", 1137819), file("wrong.tif", "raster", 5)] : [file("scenes", "dir", null), file("buildings.geojson", "vector", 136323), file("communes.geojson", "vector", 4711)] });
   }],
   ["GET", /^\/files\/info$/, ({ json, query }) => {
     const ref = query.get("ref");
     const raster = { ref, kind: "raster", driver: "GTiff", crs: "EPSG:32615", gsd_m: 0.6, width: 1000, height: 800, bands: 3, bit_depth: 8, nodata: null, date: "2011-05-24", problem: null };
     if (ref.endsWith("wrong.tif")) return json({ ...raster, bbox: null, problem: "the file is not a GeoTIFF" });
     if (ref.endsWith("tif") || ref.startsWith("u-")) return json({ ...raster, bbox: ref.endsWith("pre.tif") ? [10, 45, 10.005, 45.003] : [10.0005, 45, 10.0055, 45.003] });
-    json({ ref, kind: "vector", driver: "GeoJSON", crs: "EPSG:4326", bbox: [10, 45.0005, 10.002, 45.0025], problem: null, layers: [{ name: "buildings", n: buildings, geometry: "Polygon", fields: [{ name: "id", type: "String" }], suggested_id_field: "id" }] });
+    json({ ref, kind: "vector", driver: "GeoJSON", crs: "EPSG:4326", bbox: [10, 45.0005, 10.002, 45.0025], problem: null, layers: [{ name: "buildings", n: buildings, geometry: "Polygon", fields: [{ name: "id", type: "String" }, { name: "nom", type: "String" }], suggested_id_field: "id" }] });
   }],
   ["GET", /^\/files\/thumbnail\.png$/, ({ end }) => end(200, "image/png", png(64, (x, y) => [x * 3, y * 3, 120]))],
   ["POST", /^\/uploads$/, function ({ json, body }) {

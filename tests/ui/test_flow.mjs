@@ -89,10 +89,17 @@ async function look(name, p = page) {
 }
 const visit = (where) => page.evaluate((h) => void (location.hash = h), where);
 const text = async (selector) => (await page.locator(selector).innerText()).trim();
-const waitText = (selector, wanted) => page.waitForFunction(([s, w]) => document.querySelector(s)?.textContent.includes(w), [selector, wanted], { timeout: 8000 });
+const waitText = (selector, wanted) => page.waitForFunction(([s, w]) => document.querySelector(s)?.textContent.includes(w), [selector, wanted], { timeout: 30000, polling: 100 });
+/** Until something has reached the stand-in server, or left it. */
+async function eventually(test) {
+  for (const end = Date.now() + 30000; !test(); await page.waitForTimeout(30)) assert.ok(Date.now() < end, `${test}`);
+}
 const press = (...keys) => keys.reduce((before, k) => before.then(() => page.keyboard.press(k)), Promise.resolve());
 const current = (id) => waitText("#building", ` ${id}`);
-const arrived = async (n) => { for (let i = 0; i < 300 && mock.labels.size < n; i++) await page.waitForTimeout(50); assert.equal(mock.labels.size, n); };
+const arrived = async (n) => {
+  await eventually(() => mock.labels.size >= n);
+  assert.equal(mock.labels.size, n);
+};
 
 await step("start: an empty list, disk and network told", async () => {
   await page.goto(`${base}/`);
@@ -130,7 +137,7 @@ await step("new: an upload that breaks goes on where it stopped", async () => {
   mock.breakUploads = 2;
   const after = page.locator("fieldset", { hasText: "Images after" });
   await after.locator("input[type=file]").setInputFiles(file);
-  await after.getByText("u-1").waitFor({ timeout: 10000 });
+  await after.getByText("u-1").waitFor();
   const u = mock.uploads.get("u-1");
   assert.deepEqual([u.offset, u.parts, mock.uploads.size], [350000, 4, 1]);
 });
@@ -142,11 +149,48 @@ await step("new: footprints, the share that lies in both images, and the request
   await waitText("main", "75%");
   assert.equal(await page.locator("#id-field").inputValue(), "id");
   await look("2_new");
+});
+
+await step("new: the area of interest drawn in the sketch or written, and zones", async () => {
+  await page.locator("#aoi input[value=box]").check();
+  // What both images share is offered.
+  const sides = async () => Promise.all(["west", "south", "east", "north"].map(async (s) => Number(await page.locator(`#aoi-${s}`).inputValue())));
+  assert.deepEqual(await sides(), [10.0005, 45, 10.005, 45.003]);
+  const sketch = page.locator("svg.sketch");
+  await sketch.scrollIntoViewIfNeeded();
+  const at = await sketch.boundingBox();
+  const point = (x, y) => [at.x + at.width * x, at.y + at.height * y];
+  await page.mouse.move(...point(0.3, 0.3));
+  await page.mouse.down();
+  await page.mouse.move(...point(0.5, 0.5), { steps: 3 });
+  await page.mouse.up();
+  // All extents together span [10, 10.0055] x [45, 45.003] and are centred in the sketch: its middle is their middle.
+  const [w, s, e, n] = await sides();
+  assert.ok(Math.abs(e - 10.00275) < 2e-5 && Math.abs(s - 45.0015) < 2e-5 && w < e && s < n, `${w} ${s} ${e} ${n}`);
+  await look("2_area");
+  await page.locator("#aoi-west").fill("10.001");
+  await page.locator("#aoi-south").fill("");
+  assert.ok(await page.locator("#create").isDisabled(), "three sides are no rectangle");
+  await page.locator("#aoi-south").fill("45.001");
+  await page.locator("#aoi-east").fill("10.002");
+  await page.locator("#aoi-north").fill("45.002");
+  await page.locator("details.optional summary").click();
+  await page.locator("details.optional").getByRole("button", { name: "communes.geojson" }).click();
+  await page.locator("#zone-name_field").selectOption("nom");
+  await look("2_zones");
   await page.locator("#create").focus();
   await press("Enter");
   await waitText("#state", "ready to label");
-  assert.deepEqual(mock.created, { title: "Demo tornado", event: { type: "tornado", date: "2011-05-22" }, pre: ["scenes/pre.tif"], post: ["u-1"], footprints: "buildings.geojson", layer: "buildings", id_field: "id", cut: 2 });
+  assert.deepEqual(mock.created, { title: "Demo tornado", event: { type: "tornado", date: "2011-05-22" }, pre: ["scenes/pre.tif"], post: ["u-1"], footprints: "buildings.geojson", layer: "buildings", id_field: "id", cut: 2,
+    aoi: { type: "Polygon", coordinates: [[[10.001, 45.001], [10.002, 45.001], [10.002, 45.002], [10.001, 45.002], [10.001, 45.001]]] }, zones: { ref: "communes.geojson", id_field: "id", name_field: "nom" } });
   await look("3_sources");
+  const part = page.locator("#zones-part");
+  await part.getByRole("button", { name: "Remove" }).click();
+  await part.getByRole("button", { name: "communes.geojson" }).click();
+  assert.equal(mock.zones, null);
+  await part.getByRole("button", { name: "Save" }).click();
+  await part.getByText("communes.geojson (id)").waitFor();
+  assert.deepEqual(mock.zones, { ref: "communes.geojson", id_field: "id" });
 });
 
 await step("checks: verdict as word, arrows, histogram, worst chips", async () => {
@@ -179,8 +223,7 @@ await step("label: digits decide and go on, Enter skips, U takes back", async ()
   assert.deepEqual([label(3).dmg_class, label(3).purpose, label(3).sure, label(3).shift], ["destroyed", "train", true, null]);
   await press("u");
   await current("b3");
-  for (let i = 0; i < 60 && label(3); i++) await page.waitForTimeout(50);
-  assert.equal(label(3), undefined);
+  await eventually(() => !label(3));
   assert.equal(mock.log.at(-1).action, "clear");
   await press("b", "b");
   await current("b1");
@@ -230,8 +273,17 @@ await step("label: a server that is away loses nothing, not even across a reload
   await waitText("#save-state", "not yet at the server: 6");
   await look("5_offline");
   assert.equal(mock.labels.size, before);
+  const frames = () => page.evaluate(() => [...document.querySelectorAll(".frame img")].filter((i) => i.complete && i.naturalWidth).length);
+  assert.equal(await frames(), 0);
+  // A server that has just started has not opened the assessment yet: the desk stays as it is.
+  mock.opening = true;
+  const asked = page.waitForResponse((r) => r.url().endsWith("/assessments/demo"));
   await mock.start();
   await arrived(before + 6);
+  await page.waitForFunction(() => [...document.querySelectorAll(".frame img")].filter((i) => i.complete && i.naturalWidth).length === 2, null, { timeout: 30000 });
+  await asked;
+  mock.opening = false;
+  await waitText(".side-panel", "Decided now: 8");
   await waitText("#save-state", "All labels saved");
   await mock.stop();
   await press("0", "1");
@@ -260,7 +312,7 @@ await step("label: the model is trained in the background and the curve appears"
     await press(String(names.indexOf(truth(i))));
     await arrived(i);
   }
-  await page.locator("#model-facts").waitFor({ timeout: 8000 });
+  await page.locator("#model-facts").waitFor();
   assert.match(await page.locator(".pair figcaption").first().innerText(), /Before May 1, 2011 · Pixel 0\.60 m/);
   assert.match(await text("#model-facts"), /F1\s+0\.60/);
   assert.match(await page.locator(".side-panel svg").getAttribute("aria-label"), /25 labels, 0\.60/);
@@ -302,8 +354,10 @@ await step("label: keys faster than the screen go to the building that is next, 
 await step("map: predict all with progress, then themes, filters and counts", async () => {
   await visit("/demo/map");
   await page.locator("#predict").focus();
+  mock.hold = true;
   await press("Enter");
   await page.locator("progress").first().waitFor();
+  mock.hold = false;
   await waitText("#status", `${buildings} buildings in view`);
   await page.locator("#legend tbody tr").nth(4).waitFor();
   const rows = () => page.locator("#legend tbody tr").evaluateAll((trs) => trs.map((r) => r.children[1].textContent.trim()));
@@ -347,12 +401,13 @@ await step("label on the map: chosen in the list by keyboard, decided by a digit
 await step("review: a list, the model's proposal accepted by one key, everything logged", async () => {
   await visit("/demo/review");
   await current("b41");
+  assert.deepEqual(await page.locator(".modes button").evaluateAll((l) => l.map((b) => b.dataset.list)), ["uncertain", "large", "contradiction", "disagreement", "alignment"]);
   await waitText(".about", probability(41).toFixed(3));
   await press("a");
   await current("b42");
   await press("4", "0");
   await current("b43");
-  for (let i = 0; i < 60 && !label(42); i++) await page.waitForTimeout(50);
+  await eventually(() => label(42));
   assert.deepEqual([label(41).dmg_class, label(42).reason], [truth(41), "unclear"]);
   await page.locator(".log summary").click();
   await page.locator("#log li", { hasText: "b42" }).first().waitFor();
@@ -378,7 +433,7 @@ await step("validate: blind, in drawn order, nothing left out", async () => {
     await current(`b${i}`);
     await press(String(names.indexOf(truth(i))));
   }
-  for (let i = 0; i < 60 && mock.of("validate").length < 10; i++) await page.waitForTimeout(50);
+  await eventually(() => mock.of("validate").length >= 10);
   const sent = mock.of("validate");
   assert.deepEqual(sent.map((l) => [l.bldg_id, l.draw, l.dmg_class]), Array.from({ length: 10 }, (_, k) => [`b${buildings - k}`, k + 1, truth(buildings - k)]));
   await page.locator("#half-width").fill("0.1");
@@ -401,7 +456,7 @@ await step("share: addresses that begin where this page came from", async () => 
   await visit("/demo/share");
   await page.locator(".address input").first().waitFor();
   const values = await page.locator(".address input").evaluateAll((l) => l.map((i) => i.value));
-  assert.deepEqual(values, [`${base}/`, ...["pre", "post", "damage"].map((l) => `${base}/tiles/demo/${l}/{z}/{x}/{y}.png`), `${base}/#/demo/map`]);
+  assert.deepEqual(values, [`${base}/`, `${base}/#/demo/map`, ...["pre", "post", "damage"].map((l) => `${base}/tiles/demo/${l}/{z}/{x}/{y}.png`)]);
   await look("12_share");
 });
 
@@ -410,8 +465,8 @@ await step("a slow link gets small pictures and none ahead", async () => {
   await page.reload();
   mock.askedFor.length = 0;
   await visit("/demo/label");
-  await page.locator("figure img").first().waitFor();
-  await page.waitForTimeout(300);
+  await eventually(() => mock.askedFor.length >= 2);
+  await page.waitForTimeout(300); // and no more than these two
   assert.equal(mock.askedFor.length, 2);
   assert.ok(mock.askedFor.every((u) => u.includes("px=128")));
   await page.locator("#low-bandwidth").uncheck();
@@ -426,7 +481,7 @@ for (const tag of ["ar", "fr", "es"]) {
       for (const s of tag !== "ar" ? ["label", "report"] : width === 1280 ? all : ["checks", "label", "map"]) {
         await visit(`/demo/${s}`);
         await page.waitForFunction((n) => document.querySelector("[aria-current]")?.textContent.includes(n), catalogues[tag].get(`step_${s}`));
-        await page.waitForTimeout(250);
+        await page.waitForFunction((word) => !document.querySelector("main").innerText.includes(word), catalogues[tag].get("loading"));
         assert.equal(await page.evaluate(() => `${document.documentElement.lang} ${document.documentElement.dir}`), `${tag} ${tag === "ar" ? "rtl" : "ltr"}`);
         assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${s} fits ${width}`);
         if (shots) await page.screenshot({ path: `${shots}/${tag}_${width}_${s}.png` });
@@ -439,6 +494,20 @@ for (const tag of ["ar", "fr", "es"]) {
     }
   });
 }
+
+await step("a server with tokens lets nobody in without one", async () => {
+  await page.setViewportSize({ width: 1280, height: 720 });
+  await Promise.all([page.waitForEvent("load"), page.locator("#language").selectOption("en")]);
+  mock.role = "none";
+  await page.reload();
+  await page.getByLabel("Access token").fill("wrong");
+  await press("Enter");
+  await waitText("main", "the token is not known");
+  await look("13_sign_in");
+  await page.getByLabel("Access token").fill("open sesame");
+  await press("Enter");
+  await page.locator("header").getByRole("button", { name: "Sign out ana" }).waitFor();
+});
 
 await step("no error on the console, no request left this machine", () => {
   assert.deepEqual(problems.filter((p) => !/ERR_(CONNECTION|EMPTY|ABORTED|INCOMPLETE)/.test(p)), []);

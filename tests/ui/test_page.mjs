@@ -3,6 +3,7 @@
 // usage: node test_page.mjs BASE CHROMIUM PROFILE [SCREENSHOTS]
 import { chromium } from "playwright-core";
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { inflateSync } from "node:zlib";
 
 const [base, executablePath, profile, shots] = process.argv.slice(2);
@@ -34,6 +35,16 @@ async function step(name, body) {
 }
 const shot = (name) => shots && page.screenshot({ path: `${shots}/${name}.png` });
 const text = async (selector) => (await page.locator(selector).innerText()).trim();
+
+const axe = readFileSync("node_modules/axe-core/axe.min.js", "utf8");
+/** No fault by WCAG 2.2 A and AA. */
+async function accessible() {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], resultTypes: ["violations"] }));
+  assert.ok(found.passes.length > 5, "axe has looked");
+  assert.deepEqual(found.violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html.slice(0, 100)).join(" | ")}`), []);
+}
+const wait = (fn, arg) => page.waitForFunction(fn, arg, { timeout: 30000, polling: 100 });
 
 // What the fixture says of building n (1..1225).
 function truth(n) {
@@ -73,7 +84,19 @@ async function pixels() {
       out[y * row + x] = raw[y * (row + 1) + 1 + x] + guess;
     }
   }
-  return { width, height, at: (x, y) => [...out.subarray(y * row + x * channels, y * row + x * channels + 3)] };
+  return { png, width, height, at: (x, y) => [...out.subarray(y * row + x * channels, y * row + x * channels + 3)] };
+}
+/** The map's pixels as they are after the last command: drawn, and no tile fading in any more. */
+async function still() {
+  const frame = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await frame();
+  for (let last = await pixels(), end = Date.now() + 20000; ; ) {
+    await frame();
+    const now = await pixels();
+    if (now.png.equals(last.png)) return now;
+    assert.ok(Date.now() < end, "the map comes to rest");
+    last = now;
+  }
 }
 // Mean colour of a share of the map's width, all its height.
 function mean(p, from, to) {
@@ -87,7 +110,8 @@ const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
 
 await step("the page opens and loads every building of the fixture", async () => {
   await page.goto(`${base}/`, { waitUntil: "networkidle" });
-  await page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1,225 "), null, { timeout: 20000 });
+  await wait(() => document.querySelector("#status")?.textContent.startsWith("1,225 "));
+  await accessible();
   assert.equal(await page.title(), "demo – aftermap");
   assert.equal(await page.locator("#status").innerText(), "1,225 buildings in view.");
 });
@@ -159,11 +183,12 @@ for (const n of [613, 40, 1000, 648]) {
   await step(`a click on building ${n} (${truth(n).name}) opens its numbers`, async () => {
     const [x, y] = await place(n);
     await page.mouse.click(x, y);
-    await page.waitForFunction((id) => document.querySelector("#details-title")?.textContent.endsWith(` b${id}`), n, { timeout: 5000 });
+    await page.waitForFunction((id) => document.querySelector("#details-title")?.textContent.endsWith(` b${id}`), n, { timeout: 30000 });
     await checkDetails(n);
   });
 }
 await shot("chosen");
+await step("nothing is wrong with a chosen building by WCAG", accessible);
 
 await step("a building is chosen from the list by keyboard alone", async () => {
   await page.locator("#list button").nth(2).focus();
@@ -182,15 +207,12 @@ await step("the dividing line moves by keyboard and uncovers the image before", 
   await page.locator("#swipe").focus();
   await page.keyboard.press("Home");
   assert.equal(await page.locator("#swipe").inputValue(), "0");
-  await page.waitForTimeout(300);
-  const allAfter = await pixels();
+  const allAfter = await still();
   await page.keyboard.press("End");
   assert.equal(await page.locator("#swipe").getAttribute("aria-valuetext"), "100 % before");
-  await page.waitForTimeout(300);
-  const allBefore = await pixels();
+  const allBefore = await still();
   await page.locator("#swipe").fill("50");
-  await page.waitForTimeout(300);
-  const half = await pixels();
+  const half = await still();
   const left = [0.3, 0.45], right = [0.55, 0.7];
   assert.ok(distance(mean(allAfter, ...left), mean(allBefore, ...left)) > 15, "the two images differ");
   assert.ok(distance(mean(half, ...left), mean(allBefore, ...left)) < 3, "left of the line is before");
@@ -201,11 +223,10 @@ await step("the dividing line moves by keyboard and uncovers the image before", 
 await shot("swipe");
 
 await step("the fill's strength shows", async () => {
-  const without = mean(await pixels(), 0.55, 0.7);
+  const without = mean(await still(), 0.55, 0.7);
   await page.locator("#opacity").focus();
   await page.keyboard.press("End");
-  await page.waitForTimeout(300);
-  assert.ok(distance(without, mean(await pixels(), 0.55, 0.7)) > 10);
+  assert.ok(distance(without, mean(await still(), 0.55, 0.7)) > 10);
 });
 
 await step("comparing can be switched off", async () => {
@@ -218,18 +239,42 @@ await step("comparing can be switched off", async () => {
 
 await step("the map moves and zooms by keyboard, letters appear, counts follow the view", async () => {
   await page.locator("#map").focus();
+  const count = async () => Number.parseInt((await text("#status")).replace(",", ""), 10);
   for (let i = 0; i < 3; i++) {
+    const now = await count();
     await page.keyboard.press("+");
-    await page.waitForTimeout(500);
+    await wait((n) => Number.parseInt(document.querySelector("#status").textContent.replace(",", ""), 10) < n, now);
   }
-  await page.waitForFunction(() => Number.parseInt(document.querySelector("#status").textContent.replace(",", ""), 10) < 400, null, { timeout: 8000 });
+  assert.ok((await count()) < 400);
   const shown = () => page.locator("#list button").evaluateAll((b) => b.map((x) => x.dataset.fid).sort().join(" "));
   const before = await shown();
   for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowLeft");
-  await page.waitForTimeout(600);
-  assert.notEqual(await shown(), before);
+  await wait((was) => {
+    const now = [...document.querySelectorAll("#list button")].map((x) => x.dataset.fid).sort().join(" ");
+    return now && now !== was;
+  }, before);
 });
 await shot("zoomed");
+
+await step("a building is found by its id, and a place by its latitude and longitude", async () => {
+  await page.locator("#find").fill("b40");
+  await page.keyboard.press("Enter");
+  await wait(() => document.querySelector("#details-title")?.textContent.endsWith(" b40"));
+  await checkDetails(40);
+  const [lat, lon] = (await detail("position")).split(", ").map(Number);
+  const [ring] = (await (await fetch(`${base}/collections/demo.buildings/items/40`)).json()).geometry.coordinates;
+  assert.ok(Math.abs(lon - (ring[0][0] + ring[2][0]) / 2) < 2e-5 && Math.abs(lat - (ring[0][1] + ring[2][1]) / 2) < 2e-5);
+  const seen = () => page.locator("#list button").evaluateAll((b) => b.map((x) => Number(x.dataset.fid)));
+  assert.ok((await seen()).includes(40));
+  const far = (await (await fetch(`${base}/collections/demo.buildings/items/1225`)).json()).geometry.coordinates[0][0];
+  await page.locator("#find").fill(`${far[1]}, ${far[0]}`);
+  await page.keyboard.press("Enter");
+  await wait(() => [...document.querySelectorAll("#list button")].some((b) => b.dataset.fid === "1225"));
+  assert.ok(!(await seen()).includes(40));
+  await page.locator("#find").fill("nobody");
+  await page.keyboard.press("Enter");
+  await wait(() => document.querySelector(".find")?.textContent.includes("Nothing is there"));
+});
 
 await step("downloads are the server's files", async () => {
   const links = await page.locator("#files a").evaluateAll((a) => a.map((x) => x.href));
@@ -244,16 +289,16 @@ await step("scale bar and attribution are there", async () => {
 });
 
 await step("a map without images says so and still works", async () => {
-  const all = () => page.waitForFunction(() => document.querySelector("#status")?.textContent.startsWith("1,225 "), null, { timeout: 8000 });
+  const all = () => wait(() => document.querySelector("#status")?.textContent.startsWith("1,225 "));
   // To and fro: without pictures the map may be drawn in one frame, before which no move is told.
   for (let i = 0; i < 5; i++) {
     if (i) {
       await page.locator("#picker").selectOption("demo");
-      await page.waitForFunction(() => !document.querySelector("#notes"), null, { timeout: 8000 });
+      await wait(() => !document.querySelector("#notes"));
       await all();
     }
     await page.locator("#picker").selectOption("bare");
-    await page.waitForFunction(() => document.querySelector("#notes")?.textContent.includes("cannot be shown"), null, { timeout: 8000 });
+    await wait(() => document.querySelector("#notes")?.textContent.includes("cannot be shown"));
     assert.equal(await page.locator("#swipe").isHidden(), true);
     await all();
   }
@@ -261,7 +306,8 @@ await step("a map without images says so and still works", async () => {
 
 await step("a narrow screen stacks the page", async () => {
   await page.setViewportSize({ width: 700, height: 900 });
-  await page.waitForTimeout(300);
+  await wait(() => innerWidth === 700 && document.querySelector("#panel").getBoundingClientRect().left < 1);
+  await accessible();
   const [map, panel] = [await page.locator("#stage").boundingBox(), await page.locator("#panel").boundingBox()];
   assert.ok(panel.y >= map.y + map.height - 1);
   assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 700);

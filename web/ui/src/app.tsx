@@ -60,7 +60,7 @@ function Troubles() {
       <ul class="plain">
         {list.slice(0, 5).map((x) => (
           <li>
-            {t(x.conflict ? "conflict" : "refused", x.building, word("class", x.label?.dmg_class ?? "unknown"))} {x.refused}{" "}
+            {t(x.conflict ? "conflict" : "refused", x.building, word("class", x.label?.dmg_class ?? "unknown"))} {!x.conflict && x.refused}{" "}
             {x.conflict && (
               <button type="button" onClick={() => settle(x, true)}>
                 {t("keepMine")}
@@ -134,6 +134,10 @@ function Work({ id, step, all }: { id: string; step: Step; all: Server }) {
     const timers = [500, 2000, 5000].map((ms) => setTimeout(reload, ms));
     return () => timers.forEach(clearTimeout);
   }, [finished]);
+  const reached = online.value;
+  useEffect(() => {
+    if (reached && told) reload(); // what the server did while it was out of reach
+  }, [reached]);
   useEffect(() => {
     // The server tells the end of a job a moment before what the job made can be seen.
     if (!passing) return;

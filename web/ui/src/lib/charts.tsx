@@ -8,7 +8,7 @@ interface Frame {
   height: number;
 }
 
-const margin = { left: 44, right: 10, top: 10, bottom: 34 };
+const margin = { left: 44, right: 20, top: 10, bottom: 36 };
 
 /** Round steps (1, 2, 5 x 10^k) that cut [0, top] into at most n parts. */
 function ticks(top: number, n: number): number[] {

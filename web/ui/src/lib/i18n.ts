@@ -59,6 +59,9 @@ const hundredths = new Intl.NumberFormat(locale, { style: "percent", maximumFrac
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
+/** Keeps a value and its interval together and in one order, also where the line runs from right to left. */
+export const asOne = (text: string): string => (direction === "rtl" ? `\u2066${text}\u2069` : text);
+
 export const number = (v: number): string => plain.format(v);
 export const two = (v: number): string => fine.format(v);
 export const share = (v: number): string => probability.format(v);

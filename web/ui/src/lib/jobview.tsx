@@ -11,17 +11,17 @@ export function JobLine({ job }: { job: Job }) {
   if (!isActive(job))
     return job.status === "failed" ? (
       <Notice kind="fail">
-        {name}: {word("job", job.status)}. {job.message}
+        {t("named", name, word("job", job.status))}. {job.message}
       </Notice>
     ) : (
       <p role="status" class="job">
-        {name}: {word("job", job.status)}
+        {t("named", name, word("job", job.status))}
       </p>
     );
   return (
     <div class="job">
       <p role="status">
-        {name}: {word("job", job.status)}
+        {t("named", name, word("job", job.status))}
         {/* whole tenths only, so that a screen reader is not talked over */}
         <span class="hidden"> {percent(Math.floor(job.progress / 10) / 10)}</span>
       </p>
@@ -33,11 +33,6 @@ export function JobLine({ job }: { job: Job }) {
           {t("stop")}
         </button>
       </div>
-      {job.message && (
-        <p class="note">
-          <bdi>{job.message}</bdi>
-        </p>
-      )}
       <Failure error={error} />
     </div>
   );

@@ -134,10 +134,15 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
       )}
       {swipe && (
         <figure>
-          <figcaption>
-            <strong>{t("before")}</strong> {dateOf("pre")}
-            {pixel("before")} <span aria-hidden="true">◂ ▸</span> <strong>{t("after")}</strong> {dateOf("post")}
-            {pixel("after")}
+          <figcaption class="both">
+            <span>
+              <strong>{t("before")}</strong> {dateOf("pre")}
+              {pixel("before")}
+            </span>
+            <span>
+              <strong>{t("after")}</strong> {dateOf("post")}
+              {pixel("after")}
+            </span>
           </figcaption>
           <div class="frame">
             {before}

@@ -117,8 +117,9 @@ export class DamageMap {
       const layer = await this.tiles(a, l.id);
       if (l.id === "pre" || l.id === "post") this.pictures.push(layer);
       else this.rasters.set(l.id, layer);
-      if (l.id === "post") {
-        layer.on("prerender", (e) => this.clip(e));
+      // Each picture on its own side only: where one has a gap, the other must not be taken for it.
+      if (l.id === "post" || (l.id === "pre" && a.layers.some((x) => x.id === "post" && x.available))) {
+        layer.on("prerender", (e) => this.clip(e, l.id === "pre"));
         layer.on("postrender", (e) => (e.context as CanvasRenderingContext2D | undefined)?.restore());
       }
       this.map.addLayer(layer);
@@ -146,16 +147,17 @@ export class DamageMap {
     });
   }
 
-  /** Leaves only what lies right of the dividing line. */
-  private clip(e: RenderEvent): void {
+  /** Leaves only what lies on the picture's side of the dividing line: before to the left, after to the right. */
+  private clip(e: RenderEvent, isBefore: boolean): void {
     const c = e.context as CanvasRenderingContext2D;
     const [width, height] = this.map.getSize() ?? [0, 0];
     const x = this.swipes ? (width ?? 0) * this.divide : 0;
+    const [from, to] = isBefore ? [0, x] : [x, width ?? 0];
     const corners = [
-      [x, 0],
-      [width ?? 0, 0],
-      [width ?? 0, height ?? 0],
-      [x, height ?? 0],
+      [from, 0],
+      [to, 0],
+      [to, height ?? 0],
+      [from, height ?? 0],
     ].map((p) => getRenderPixel(e, p));
     c.save();
     c.beginPath();

@@ -94,7 +94,9 @@ export function Legend({ theme, counts, inView }: { theme: Theme; counts: Counts
         {counts.open > 0 && (
           <tr>
             <th scope="row">
-              <Picture of={openSwatch} /> {t("legendOpen")}
+              <span class="key">
+                <Picture of={openSwatch} /> <span>{t("legendOpen")}</span>
+              </span>
             </th>
             <td class="count">{here(inView?.filter((f) => f.get("status") === "abstain").length)}</td>
             <td class="count">{number(counts.open)}</td>

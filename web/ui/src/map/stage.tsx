@@ -63,10 +63,10 @@ export function Stage(props: StageProps) {
       <div id="map" ref={target} tabIndex={0} role="application" aria-label={t("mapLabel")} />
       <div id="line" aria-hidden="true" hidden={!on} style={{ left: `${divide}%` }} />
       <span class="side" id="before" hidden={!on}>
-        {t("before")}, {dateOf("pre")}
+        {t("before")} · {dateOf("pre")}
       </span>
       <span class="side" id="after" hidden={!on}>
-        {t("after")}, {dateOf("post")}
+        {t("after")} · {dateOf("post")}
       </span>
       <input
         id="swipe"

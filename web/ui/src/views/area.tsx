@@ -106,7 +106,7 @@ export function ZonesField({ value, change }: { value: Zones | null; change: (z:
   );
   return (
     <>
-      <FilesField label={t("zones")} kind="vector" several={false} refs={value ? [value.ref] : []} change={(refs) => change(refs[0] ? { ref: refs[0], id_field: "" } : null)} told={told} />
+      <FilesField label={t("zoneFile")} kind="vector" several={false} refs={value ? [value.ref] : []} change={(refs) => change(refs[0] ? { ref: refs[0], id_field: "" } : null)} told={told} />
       {value && fields.length > 0 && (
         <div class="inline" id="zone-columns">
           {choice("id_field", "zoneId")}

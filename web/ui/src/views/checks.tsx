@@ -113,7 +113,7 @@ export function Checks({ a }: { a: Assessment }) {
           />
           <p>
             {t("keptFootprints", number(value.footprints.kept), number(value.footprints.n))}
-            {Object.entries(value.footprints.reasons).map(([k, n]) => ` · ${word("reason", k)}: ${number(n)}`)}
+            {Object.entries(value.footprints.reasons).map(([k, n]) => ` · ${t("named", word("reason", k), number(n))}`)}
           </p>
           <AlignmentPart a={a} report={value} />
         </>

@@ -171,7 +171,7 @@ export function Desk(props: DeskProps) {
       ...(b.draw ? { draw: b.draw } : {}),
     });
     setAsking(false);
-    setSaid(t("decided", b.bldg_id, reason ? `${word("class", dmg_class)}, ${word("reason", reason)}` : word("class", dmg_class)));
+    setSaid(t("named", b.bldg_id, reason ? `${word("class", dmg_class)}, ${word("reason", reason)}` : word("class", dmg_class)));
     here();
     if (goesOn.value && !stay) move(at + 1);
   };

@@ -85,7 +85,7 @@ export function MapView({ a }: { a: Assessment }) {
   const [opacity, setOpacity] = useState(60);
   const [compare, setCompare] = useState(true);
   const [filter, setFilter] = useState<Filter>({ cls: "", status: "", min: 0 });
-  useEffect(() => map.current?.setTheme(theme), [theme]);
+  useEffect(() => map.current?.setTheme(a.state === "ready" ? "label" : theme), [theme, a.state]);
   useEffect(() => map.current?.setOpacity(opacity / 100), [opacity]);
   useEffect(() => map.current?.setFilter(queryOf(filter)), [filter]);
   if (canWork && !isReady(a)) return <NotReady a={a} />;
@@ -98,6 +98,7 @@ export function MapView({ a }: { a: Assessment }) {
       </div>
     );
   const missing = missingImages(a);
+  const mapped = a.state !== "ready"; // before the first prediction there are outlines only
   const hasShift = (found.features ?? []).some((f) => typeof f.get("shift_x") === "number");
   const choose = (f: Feature<Geometry> | null): void => map.current?.choose(f, true);
   return (
@@ -107,7 +108,7 @@ export function MapView({ a }: { a: Assessment }) {
         swipes={compare}
         made={(m) => {
           map.current = m;
-          m.setTheme(theme);
+          m.setTheme(mapped ? theme : "label");
           m.setOpacity(opacity / 100);
           m.setFilter(queryOf(filter));
         }}
@@ -119,50 +120,64 @@ export function MapView({ a }: { a: Assessment }) {
         <Failure error={error} />
         <section aria-labelledby="legend-title">
           <h2 id="legend-title">{t("legend")}</h2>
-          <label class="field">
-            {t("shows")}
-            <select id="theme" value={theme} onChange={(e) => setTheme(e.currentTarget.value as Theme)}>
-              {themes
-                .filter((x) => x !== "shift" || hasShift || theme === "shift")
-                .map((x) => (
-                  <option value={x}>{t(`theme_${x}` as Key)}</option>
-                ))}
-            </select>
-          </label>
-          {counts && <Legend theme={theme} counts={counts} inView={found.features} />}
+          {mapped ? (
+            <>
+              <label class="field">
+                {t("shows")}
+                <select id="theme" value={theme} onChange={(e) => setTheme(e.currentTarget.value as Theme)}>
+                  {themes
+                    .filter((x) => x !== "shift" || hasShift || theme === "shift")
+                    .map((x) => (
+                      <option value={x}>{t(`theme_${x}` as Key)}</option>
+                    ))}
+                </select>
+              </label>
+              {counts && <Legend theme={theme} counts={counts} inView={found.features} />}
+            </>
+          ) : (
+            <p>{t("noMapYet")}</p>
+          )}
           <div class="controls">
             <label class="check">
               <input id="compare" type="checkbox" checked={compare} disabled={missing.length > 0} onChange={(e) => setCompare(e.currentTarget.checked)} /> {t("compare")}
-            </label>
-            <label class="field">
-              {t("opacity")}
-              <input id="opacity" type="range" min={0} max={100} value={opacity} aria-valuetext={percent(opacity / 100)} onInput={(e) => setOpacity(Number(e.currentTarget.value))} />
             </label>
             {missing.length > 0 && (
               <p id="notes" class="note">
                 {missing.map((l) => t("noLayer", t(l.id === "pre" ? "noLayerPre" : "noLayerPost"), l.reason ?? "")).join(" ")}
               </p>
             )}
-            <Filters names={[...(counts?.classes.keys() ?? [])]} value={filter} change={setFilter} />
-            {queryOf(filter) && <p role="status">{t("filtered", number(found.matched))}</p>}
+            {mapped && (
+              <>
+                <label class="field">
+                  {t("opacity")}
+                  <input id="opacity" type="range" min={0} max={100} value={opacity} aria-valuetext={percent(opacity / 100)} onInput={(e) => setOpacity(Number(e.currentTarget.value))} />
+                </label>
+                <Filters names={[...(counts?.classes.keys() ?? [])]} value={filter} change={setFilter} />
+                {queryOf(filter) && <p role="status">{t("filtered", number(found.matched))}</p>}
+              </>
+            )}
           </div>
         </section>
-        <Details
-          f={chosen}
-          close={() => {
-            choose(null);
-            document.getElementById("list-title")?.focus();
-          }}
-        />
+        {mapped && (
+          <Details
+            f={chosen}
+            close={() => {
+              choose(null);
+              document.getElementById("list-title")?.focus();
+            }}
+          />
+        )}
         <Find a={a} map={map} choose />
-        <List
-          features={found.features}
-          matched={found.matched}
-          choose={(f) => {
-            choose(f);
-            document.getElementById("details-title")?.focus();
-          }}
-        />
+        {mapped && (
+          <List
+            features={found.features}
+            matched={found.matched}
+            choose={(f) => {
+              choose(f);
+              document.getElementById("details-title")?.focus();
+            }}
+          />
+        )}
         <Downloads a={a} />
       </aside>
     </div>

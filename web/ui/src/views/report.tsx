@@ -4,15 +4,15 @@
 import { useState } from "preact/hooks";
 import { ApiError, estimate, metrics, reportUrl, type Area, type Assessment, type Estimate, type Total } from "../api.js";
 import { Curve } from "../lib/charts.js";
-import { language, languages, number, percent, t, two } from "../lib/i18n.js";
+import { asOne, language, languages, number, percent, t, two } from "../lib/i18n.js";
 import { hrefOf } from "../lib/route.js";
 import { ClassMark, Failure, Heading, Notice, Table, useLoaded } from "../lib/ui.js";
 
-const interval = (x: Total | null): string => (x ? `${number(Math.round(x.estimate))} (${number(Math.floor(x.low))} – ${number(Math.ceil(x.high))})` : "–");
-const shareInterval = (x: Total | null): string => (x ? `${percent(x.share)} (${percent(x.share_low)} – ${percent(x.share_high)})` : "–");
+const interval = (x: Total | null): string => (x ? asOne(`${number(Math.round(x.estimate))} (${number(Math.floor(x.low))} – ${number(Math.ceil(x.high))})`) : "–");
+const shareInterval = (x: Total | null): string => (x ? asOne(`${percent(x.share)} (${percent(x.share_low)} – ${percent(x.share_high)})`) : "–");
 
 function Totals({ e }: { e: Estimate }) {
-  const rate = (r: { value: number; low: number; high: number } | null | undefined): string => (r ? `${two(r.value)} (${two(r.low)} – ${two(r.high)})` : t("notGiven"));
+  const rate = (r: { value: number; low: number; high: number } | null | undefined): string => (r ? asOne(`${two(r.value)} (${two(r.low)} – ${two(r.high)})`) : t("notGiven"));
   return (
     <>
       {e.whole.refused && <Notice kind="fail">{e.whole.refused}</Notice>}
@@ -51,7 +51,7 @@ function Totals({ e }: { e: Estimate }) {
       )}
       {e.accuracy && (
         <p>
-          {t("precision")}: {rate(e.accuracy.precision)} · {t("recall")}: {rate(e.accuracy.recall)}
+          {t("named", t("precision"), rate(e.accuracy.precision))} · {t("named", t("recall"), rate(e.accuracy.recall))}
         </p>
       )}
       {e.notes.length > 0 && (
@@ -86,7 +86,7 @@ function OperatingPoint({ a }: { a: Assessment }) {
             <input type="range" min={0} max={1} step={0.01} value={limit} aria-valuetext={two(at.threshold)} onInput={(e) => setLimit(Number(e.currentTarget.value))} />
           </label>
           <p role="status">
-            {t("precision")}: {two(at.precision)} · {t("recall")}: {two(at.recall)}
+            {t("named", t("precision"), two(at.precision))} · {t("named", t("recall"), two(at.recall))}
           </p>
           <p>
             <a class="button" href={hrefOf(a.id, "map")}>

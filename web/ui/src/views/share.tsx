@@ -3,12 +3,14 @@
 // for its reader.
 import { useState } from "preact/hooks";
 import { type Assessment } from "../api.js";
-import { t } from "../lib/i18n.js";
+import { t, type Key } from "../lib/i18n.js";
 import { hrefOf } from "../lib/route.js";
 import { Heading } from "../lib/ui.js";
 import { Downloads } from "../map/panel.js";
 
-function Address({ label, text, help }: { label: string; text: string; help: string }) {
+const layerName = (id: string): string => (id === "pre" ? t("imagesBefore") : id === "post" ? t("imagesAfter") : t(`theme_${id}` as Key));
+
+function Address({ label, text, help }: { label: string; text: string; help?: string }) {
   const [copied, setCopied] = useState(false);
   return (
     <div class="address">
@@ -22,7 +24,7 @@ function Address({ label, text, help }: { label: string; text: string; help: str
         </button>
       )}
       <span role="status">{copied && t("copied")}</span>
-      <p class="note">{help}</p>
+      {help && <p class="note">{help}</p>}
     </div>
   );
 }
@@ -36,10 +38,12 @@ export function Share({ a }: { a: Assessment }) {
       <section>
         <h2>{t("forPrograms")}</h2>
         {a.collection && <Address label={t("ogcFeatures")} text={base} help={t("ogcFeaturesHelp", a.collection)} />}
-        {images.map((l) => (
-          <Address label={t("xyz", l.id)} text={`${base}tiles/${a.id}/${l.id}/{z}/{x}/{y}.png`} help={t("xyzHelp")} />
-        ))}
         <Address label={t("mapLink")} text={`${base}${hrefOf(a.id, "map")}`} help={t("mapLinkHelp")} />
+        <h3>{t("xyz")}</h3>
+        <p class="note">{t("xyzHelp")}</p>
+        {images.map((l) => (
+          <Address label={layerName(l.id)} text={`${base}tiles/${a.id}/${l.id}/{z}/{x}/{y}.png`} />
+        ))}
       </section>
       <Downloads a={a} />
       <section>

@@ -75,7 +75,7 @@ export function Sources({ a, changed }: { a: Assessment; changed: () => void }) 
       <Heading>{t("step_sources")}</Heading>
       <p>
         {a.event?.date && `${word("event", a.event.type)}, ${date(a.event.date)}. `}
-        {t("state")}: <strong id="state">{word("status", a.state ?? "")}</strong>
+        {t("named", t("state"), "")}<strong id="state">{word("status", a.state ?? "")}</strong>
       </p>
       <LastJob process="import" />
       {ready && (
