@@ -275,6 +275,12 @@ static void begin(struct exchange *x, struct MHD_Connection *c, const char *meth
     }
     if (!guard_host(&s->guard, q, &x->a) || !check_rate(x, c, 1))
         return;
+    /* A proxy may go by the one and we by the other, and take the rest for a request (RFC 9112, 6.1). The connection
+     * closes. */
+    if (http_header(q, "Transfer-Encoding") && http_header(q, "Content-Length")) {
+        http_problem(q, &x->a, 400, NULL, "a body has either a Content-Length or a Transfer-Encoding");
+        return;
+    }
     if (!http_request_parse(q, x->target, &e)) {
         http_problem(q, &x->a, e.code == ERR_INPUT ? 400 : err_http_status(e.code), NULL, "%s", e.msg);
         return;

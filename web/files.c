@@ -10,6 +10,7 @@
 #include "web/workflow.h"
 
 #include <cpl_conv.h>
+#include <cpl_error.h>
 #include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
@@ -29,6 +30,7 @@ enum {
     MAX_BANDS = 64,
     TEXT_MAX_BYTES = 128 << 20
 };
+static const double DRAW_MAX_BYTES = 1e10; /* unpacked for one small picture */
 
 static const char *const vector_drivers[] = {"GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "CSV", NULL};
 
@@ -254,6 +256,29 @@ static bool is_small_enough(const char *path, struct err *e)
            err_set(e, ERR_INPUT, "it is too large to be looked at as text; convert it to GeoPackage");
 }
 
+static void CPL_STDCALL note_large(CPLErr kind, CPLErrorNum number, const char *text)
+{
+    (void)kind;
+    (void)number;
+    if (strstr(text, "too complex/large"))
+        *(bool *)CPLGetErrorHandlerUserData() = true;
+}
+
+/* A feature above the size that serve.c sets for GeoJSON (OGR_GEOJSON_MAX_OBJ_SIZE) is given up while it is read: it
+ * would take twenty times its text in memory. */
+static GDALDatasetH open_vector(const char *path, struct err *e)
+{
+    bool is_large = false;
+    CPLPushErrorHandlerEx(note_large, &is_large);
+    GDALDatasetH ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, vector_drivers, NULL, NULL);
+    CPLPopErrorHandler();
+    if (!ds)
+        err_set(e, ERR_INPUT,
+                is_large ? "one of its features is too large to be read as text; convert it to GeoPackage"
+                         : "it cannot be opened as a vector file");
+    return ds;
+}
+
 void file_info_get(const struct service *s, const struct http_request *q, const char *const *arg,
                    struct http_reply *a)
 {
@@ -267,12 +292,12 @@ void file_info_get(const struct service *s, const struct http_request *q, const 
     if (!is_vector)
         ds = tile_raster_open(path, &e);
     else if (is_small_enough(path, &e))
-        ds = GDALOpenEx(path, GDAL_OF_VECTOR | GDAL_OF_READONLY, vector_drivers, NULL, NULL);
+        ds = open_vector(path, &e);
     cJSON *doc = cJSON_CreateObject();
     cJSON_AddStringToObject(doc, "ref", http_param(q, "ref"));
     cJSON_AddStringToObject(doc, "kind", is_vector ? "vector" : "raster");
     if (!ds)
-        cJSON_AddStringToObject(doc, "problem", e.code ? e.msg : "it cannot be opened as a vector file");
+        cJSON_AddStringToObject(doc, "problem", e.msg);
     else if (is_vector)
         describe_vector(doc, ds);
     else
@@ -328,6 +353,25 @@ static void stretch(const float *v, const uint8_t *valid, size_t n, int channels
     }
 }
 
+/* Bytes that are unpacked to read the band into w x h pixels: every block that is touched, of the smallest overview that
+ * is large enough. */
+static double reading_bytes(GDALRasterBandH band, int w, int h)
+{
+    GDALRasterBandH best = band;
+    int block_w, block_h;
+    for (int i = 0; i < GDALGetOverviewCount(band); i++) {
+        GDALRasterBandH o = GDALGetOverview(band, i);
+        if (o && GDALGetRasterBandXSize(o) >= w && GDALGetRasterBandYSize(o) >= h &&
+            GDALGetRasterBandXSize(o) < GDALGetRasterBandXSize(best))
+            best = o;
+    }
+    GDALGetBlockSize(best, &block_w, &block_h);
+    double across = ceil((double)GDALGetRasterBandXSize(best) / block_w),
+           down = ceil((double)GDALGetRasterBandYSize(best) / block_h);
+    return fmin(across, w) * fmin(down, h) * block_w * block_h *
+           GDALGetDataTypeSizeBytes(GDALGetRasterDataType(best));
+}
+
 static bool draw(GDALDatasetH ds, const int *band, int n_bands, int px, char **png, size_t *size,
                  struct err *e)
 {
@@ -339,6 +383,12 @@ static bool draw(GDALDatasetH ds, const int *band, int n_bands, int px, char **p
     float *v = mem_array(2 * n, sizeof *v, "a picture", e);
     uint8_t *valid = mem_array(n, 1, "a picture", e), *out = mem_array(n, (size_t)channels, "a picture", e);
     bool ok = v && valid && out;
+    double bytes = 0;
+    for (int c = 0; c < n_bands; c++)
+        bytes += reading_bytes(GDALGetRasterBand(ds, band[c]), pw, ph);
+    if (ok && bytes > DRAW_MAX_BYTES)
+        ok = err_set(e, ERR_INPUT,
+                     "it is too large to be drawn small without overviews; make some with gdaladdo -ro");
     for (int c = 0; ok && c < n_bands; c++) {
         GDALRasterBandH b = GDALGetRasterBand(ds, band[c]);
         ok = GDALRasterIO(b, GF_Read, 0, 0, w, h, v, pw, ph, GDT_Float32, 0, 0) == CE_None &&

@@ -164,6 +164,8 @@ static void prepare_gdal(void)
     RegisterOGRMEM();
     CPLSetConfigOption("GDAL_PAM_ENABLED", "NO");
     CPLSetConfigOption("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR");
+    CPLSetConfigOption("OGR_GEOJSON_MAX_OBJ_SIZE",
+                       "32"); /* MB a feature, or one polygon takes half a gigabyte */
 }
 
 /* A server that others can reach has tokens, unless told otherwise in so many words. */
