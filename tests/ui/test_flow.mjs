@@ -253,6 +253,12 @@ await step("label: Space held shows before in place of after, S divides, C doubl
   assert.deepEqual(await pictures(), ["After", "Before"]);
   await page.keyboard.up(" ");
   assert.deepEqual(await pictures(), ["After"]);
+  const hold = await page.getByRole("button", { name: "Hold to flicker" }).boundingBox();
+  await page.mouse.move(hold.x + 9, hold.y + 9);
+  await page.mouse.down();
+  assert.deepEqual(await pictures(), ["After", "Before"]);
+  await page.mouse.up();
+  assert.deepEqual(await pictures(), ["After"]);
   const shown = () => page.locator("figure img[alt=Before]").first().getAttribute("src");
   assert.match(await shown(), /size_m=16/);
   await press("c");

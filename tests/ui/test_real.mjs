@@ -75,7 +75,7 @@ await page.route("**/processes/train/execution", (route) => {
 /** As one sees it, the whole of a long page, and on a tablet held across. */
 async function pictures(name) {
   await page.screenshot({ path: `${shots}/${name}.png` });
-  const height = await page.evaluate(() => document.querySelector("main").scrollHeight + document.querySelector("main").getBoundingClientRect().top);
+  const height = await page.evaluate(() => Math.ceil(document.querySelector("main").scrollHeight + document.querySelector("main").getBoundingClientRect().top));
   for (const [kind, size] of [["whole", height > 730 && { width: 1280, height }], ["tablet", { width: 1024, height: 768 }]]) {
     if (!size) continue;
     await page.setViewportSize(size);

@@ -8,7 +8,7 @@ interface Frame {
   height: number;
 }
 
-const margin = { left: 44, right: 20, top: 10, bottom: 36 };
+const margin = { left: 54, right: 20, top: 10, bottom: 36 };
 
 /** Round steps (1, 2, 5 x 10^k) that cut [0, top] into at most n parts. */
 function ticks(top: number, n: number): number[] {
@@ -41,7 +41,7 @@ function Axes(props: Frame & { xTicks: [at: number, text: string][]; yTicks: [at
       <text x={(margin.left + props.width) / 2} y={props.height - 3} text-anchor="middle">
         {props.x}
       </text>
-      <text transform={`translate(10 ${(margin.top + bottom) / 2}) rotate(-90)`} text-anchor="middle">
+      <text transform={`translate(13 ${(margin.top + bottom) / 2}) rotate(-90)`} text-anchor="middle">
         {props.y}
       </text>
     </g>
@@ -133,14 +133,14 @@ export function ArrowField({ arrows, title }: { arrows: Arrow[]; title: string }
   const scale = Math.min((frame.width - 80) / Math.max(1e-9, (east - west) * squeeze), (frame.height - 80) / Math.max(1e-9, north - south));
   const perMetre = scale / metres;
   const longest = Math.max(1e-6, ...arrows.map((a) => Math.hypot(a.dx, a.dy)));
-  const factor = Math.max(1, Math.round(28 / (longest * perMetre)));
+  const factor = Math.max(1, Math.round(40 / (longest * perMetre)));
   const x = (lon: number): number => frame.width / 2 + (lon - (west + east) / 2) * squeeze * scale;
   const y = (lat: number): number => frame.height / 2 - (lat - (south + north) / 2) * scale;
   return (
     <figure>
       <svg class="chart" viewBox={`0 0 ${frame.width} ${frame.height}`} role="img" aria-label={title} dir="ltr">
         <defs>
-          <marker id="arrow-tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="5" markerHeight="5" orient="auto">
+          <marker id="arrow-tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="4" markerHeight="4" orient="auto">
             <path class="tip" d="M0 0L6 3L0 6z" />
           </marker>
         </defs>

@@ -107,8 +107,7 @@ export function Pair({ a, b, shift, flicker = false, swipe = false, context = fa
   };
   const caption = (side: "before" | "after") => (
     <figcaption>
-      <strong>{t(side)}</strong> {dateOf(side === "before" ? "pre" : "post")}
-      {pixel(side)}
+      <strong>{t(side)}</strong> {!small && `${dateOf(side === "before" ? "pre" : "post")}${pixel(side)}`}
     </figcaption>
   );
   return (

@@ -48,7 +48,11 @@ export function Notice({ kind = "warn", children }: { kind?: Verdict; children: 
 /** What a failed call said; nothing while there is nothing to say. */
 export function Failure({ error }: { error: unknown }) {
   if (!error) return null;
-  return <Notice kind="fail">{error instanceof Error ? error.message : String(error)}</Notice>;
+  return (
+    <Notice kind="fail">
+      <bdi lang="en">{error instanceof Error ? error.message : String(error)}</bdi>
+    </Notice>
+  );
 }
 
 export function ClassMark({ name }: { name: string }) {

@@ -7,7 +7,7 @@ import type { ComponentChildren } from "preact";
 import { getCenter } from "ol/extent.js";
 import { toLonLat } from "ol/proj.js";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { items, local, type Assessment } from "../api.js";
+import { items, local, type Assessment, type Link } from "../api.js";
 import { date, number, percent, share, t, two, word, type Key } from "../lib/i18n.js";
 import { openSwatch, order, stepSwatch, swatch } from "../lib/palette.js";
 import { ClassMark, Failure, useAction } from "../lib/ui.js";
@@ -225,6 +225,17 @@ export function List({ features, matched, choose }: { features: Found[] | null; 
   );
 }
 
+const contents: Record<string, Key> = { damage: "theme_damage", prob: "theme_prob", labels: "labels", scenes: "images", zones: "zones", aoi: "aoi", run: "howMade" };
+const formats: Record<string, string> = { tif: "GeoTIFF", gpkg: "GeoPackage", geojson: "GeoJSON", csv: "CSV", json: "JSON" };
+
+/** What a file of the server is, in the reader's language; one that is not known here as the server words it. */
+function fileTitle(l: Link): string {
+  const [, name, end] = /(\w+)\.(\w+)$/.exec(l.href) ?? [];
+  const key = contents[name ?? ""];
+  const format = formats[end ?? ""];
+  return key && format ? `${t(key)} – ${format}` : l.title;
+}
+
 export function Downloads({ a }: { a: Assessment }) {
   const files = a.links.filter((l) => l.rel === "enclosure");
   return (
@@ -234,7 +245,7 @@ export function Downloads({ a }: { a: Assessment }) {
         {files.map((l) => (
           <li>
             <a href={local(l)} download="">
-              {l.title}
+              {fileTitle(l)}
             </a>{" "}
             <bdi>({l.href.split("/").pop() ?? ""})</bdi>
           </li>

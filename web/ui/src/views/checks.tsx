@@ -12,6 +12,31 @@ import { Failure, Heading, Notice, Table, useAction, useLoaded, VerdictMark, typ
 
 const verdictOf = (v: string | undefined): Verdict => (v === "pass" || v === "warn" || v === "fail" ? v : "none");
 
+/** What a check found, from its numbers; what is not known here as the server words it. */
+function Found({ report, verdict }: { report: Report; verdict: Report["verdicts"][number] }) {
+  const { images, footprints, alignment } = report;
+  const text = (): string | null => {
+    switch (verdict.check) {
+      case "overlap":
+        return report.overlap_share === null ? null : t("foundOverlap", percent(report.overlap_share));
+      case "coverage":
+        return t("keptFootprints", number(footprints.kept), number(footprints.n));
+      case "blank":
+        return report.blank_share === null ? null : t("foundBlank", percent(report.blank_share));
+      case "gsd":
+        return images.pre.gsd_m && images.post.gsd_m ? t("foundGsd", two(images.pre.gsd_m), two(images.post.gsd_m)) : null;
+      case "dates":
+        return (["pre", "post"] as const).map((k) => t("named", t(k === "pre" ? "before" : "after"), images[k].date ? date(images[k].date) : t("unknownDate"))).join(" · ");
+      case "alignment":
+        return alignment?.aligned ? t("foundShift", percent(alignment.accepted_share ?? 0)) : t("notAligned");
+      default:
+        return null;
+    }
+  };
+  const own = text();
+  return own === null ? <bdi lang="en">{verdict.detail}</bdi> : <>{own}</>;
+}
+
 function WorstOne({ a, id, q, by }: { a: Assessment; id: string; q: number; by: string }) {
   const { value } = useLoaded(() => building(a.id, id), [id]);
   return (
@@ -95,7 +120,7 @@ export function Checks({ a }: { a: Assessment }) {
             columns={[
               { name: t("check"), cell: (v) => word("check", v.check) },
               { name: t("verdict"), cell: (v) => <VerdictMark value={verdictOf(v.verdict)} /> },
-              { name: t("detail"), cell: (v) => <bdi>{v.detail}</bdi> },
+              { name: t("detail"), cell: (v) => <Found report={value} verdict={v} /> },
             ]}
           />
           {value.verdicts.some((v) => v.verdict === "fail") && <Notice kind="fail">{t("checksFail")}</Notice>}

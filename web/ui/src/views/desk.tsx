@@ -267,7 +267,7 @@ export function Desk(props: DeskProps) {
               <button type="button" onClick={() => (move(at + 1), here())} disabled={props.noSkipping && !now}>
                 {t("next")}
               </button>
-              <button type="button" onPointerDown={() => setFlicker(true)} onPointerUp={() => setFlicker(false)} onPointerLeave={() => setFlicker(false)} onKeyDown={(e) => e.key === " " && setFlicker(true)} onKeyUp={() => setFlicker(false)}>
+              <button type="button" class="hold" onPointerDown={() => setFlicker(true)} onPointerUp={() => setFlicker(false)} onPointerLeave={() => setFlicker(false)} onPointerCancel={() => setFlicker(false)} onContextMenu={(e) => e.preventDefault()} onKeyDown={(e) => e.key === " " && setFlicker(true)} onKeyUp={() => setFlicker(false)}>
                 {t("flicker")}
               </button>
               <button type="button" aria-pressed={swipe} onClick={() => (setSwipe(!swipe), here())}>

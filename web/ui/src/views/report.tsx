@@ -15,7 +15,7 @@ function Totals({ e }: { e: Estimate }) {
   const rate = (r: { value: number; low: number; high: number } | null | undefined): string => (r ? asOne(`${two(r.value)} (${two(r.low)} – ${two(r.high)})`) : t("notGiven"));
   return (
     <>
-      {e.whole.refused && <Notice kind="fail">{e.whole.refused}</Notice>}
+      {e.whole.refused && <Notice kind="fail"><bdi lang="en">{e.whole.refused}</bdi></Notice>}
       <p class="big" id="total-damaged">
         {t("damagedTotal", interval(e.whole.damaged), number(e.whole.n_buildings))}
       </p>
@@ -58,7 +58,7 @@ function Totals({ e }: { e: Estimate }) {
         <ul class="note">
           {e.notes.map((n) => (
             <li>
-              <bdi>{n}</bdi>
+              <bdi lang="en">{n}</bdi>
             </li>
           ))}
         </ul>
@@ -88,11 +88,7 @@ function OperatingPoint({ a }: { a: Assessment }) {
           <p role="status">
             {t("named", t("precision"), two(at.precision))} · {t("named", t("recall"), two(at.recall))}
           </p>
-          <p>
-            <a class="button" href={hrefOf(a.id, "map")}>
-              {t("step_map")}
-            </a>
-          </p>
+          <p class="note">{t("prAbout")}</p>
         </div>
       </div>
     </section>
@@ -129,7 +125,7 @@ export function ReportView({ a }: { a: Assessment }) {
       {refused ? (
         <Notice kind="warn">
           <p id="refused">
-            <bdi>{error.message}</bdi>
+            <bdi lang="en">{error.message}</bdi>
           </p>
           <a class="button primary" href={hrefOf(a.id, "validate")}>
             {t("step_validate")}

@@ -46,18 +46,6 @@ export function Share({ a }: { a: Assessment }) {
         ))}
       </section>
       <Downloads a={a} />
-      <section>
-        <h2>{t("labels")}</h2>
-        <ul>
-          {["csv", "json"].map((f) => (
-            <li>
-              <a href={`./collections/${encodeURIComponent(a.id)}.labels/items?f=${f}&limit=10000`} download={`${a.id}-labels.${f === "csv" ? "csv" : "geojson"}`}>
-                {f === "csv" ? "CSV" : "GeoJSON"}
-              </a>
-            </li>
-          ))}
-        </ul>
-      </section>
     </div>
   );
 }

@@ -34,7 +34,7 @@ function Plan({ a }: { a: Assessment }) {
         </>
       ) : (
         <p id="sample-plan" role="status">
-          {judged !== null && t("sampleSoFar", number(judged))} <span class="note">{early && <bdi>{error.message}</bdi>}</span>
+          {judged !== null && t("sampleSoFar", number(judged))} <span class="note">{early && <bdi lang="en">{error.message}</bdi>}</span>
         </p>
       )}
       <p>
