@@ -396,6 +396,11 @@ await step("label on the map: chosen in the list by keyboard, decided by a digit
   await box.focus();
   await press("Space");
   await waitText("#panel", "Chosen buildings: 1");
+  await page.locator("#chosen-title").focus();
+  await press("Space");
+  assert.equal(await page.locator("#outlines").isChecked(), false);
+  await press("Space");
+  assert.ok(await page.locator("#outlines").isChecked());
   const before = mock.labels.size;
   await press("1");
   await arrived(before + 1);

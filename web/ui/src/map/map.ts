@@ -58,6 +58,7 @@ export class DamageMap {
   private swipes = true;
   private filter = "";
   private tooMany = false;
+  private hidden = false; // outlines, on the user's wish
   private readonly look = {
     theme: "damage" as Theme,
     opacity: 0.6,
@@ -208,6 +209,12 @@ export class DamageMap {
     void this.load();
   }
 
+  /** Outlines can be put away, to see what they cover. */
+  showBuildings(on: boolean): void {
+    this.hidden = !on;
+    this.buildings.setVisible(on && !this.tooMany);
+  }
+
   /** While on, dragging draws a rectangle instead of moving the map. */
   setBox(on: boolean): void {
     if (this.box) this.map.removeInteraction(this.box);
@@ -290,7 +297,7 @@ export class DamageMap {
       if (request.signal.aborted) return;
       this.asked = null;
       this.tooMany = tooMany;
-      this.buildings.setVisible(!tooMany);
+      this.buildings.setVisible(!tooMany && !this.hidden);
       this.showRaster();
       if (tooMany) {
         this.loaded = null;

@@ -64,18 +64,8 @@ function ahead(sources: string[]): () => void {
 const moves: Record<string, [number, number]> = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, 1], arrowdown: [0, -1] };
 const step_m = 0.25;
 
-function Help() {
-  const rows: [string, Key][] = [
-    ["0 – 3", "keyLevel"],
-    ["4", "keyUnknown"],
-    ["Enter", "keyNext"],
-    ["B", "keyBack"],
-    ["U", "keyUndo"],
-    ["␣", "keyFlicker"],
-    ["S", "keySwipe"],
-    ["C", "keyContext"],
-    ["← ↑ → ↓", "keyNudge"],
-  ];
+/** What keys do, one to a line; what else belongs to it below. */
+export function KeyList({ rows, children }: { rows: [string, Key][]; children?: ComponentChildren }) {
   return (
     <details class="help">
       <summary>{t("keys")}</summary>
@@ -92,10 +82,29 @@ function Help() {
       <label class="check">
         <input type="checkbox" checked={shortcuts.value} onChange={(e) => (shortcuts.value = e.currentTarget.checked)} /> {t("shortcutsOn")}
       </label>
+      {children}
+    </details>
+  );
+}
+
+function Help() {
+  const rows: [string, Key][] = [
+    ["0 – 3", "keyLevel"],
+    ["4", "keyUnknown"],
+    ["Enter", "keyNext"],
+    ["B", "keyBack"],
+    ["U", "keyUndo"],
+    ["␣", "keyFlicker"],
+    ["S", "keySwipe"],
+    ["C", "keyContext"],
+    ["← ↑ → ↓", "keyNudge"],
+  ];
+  return (
+    <KeyList rows={rows}>
       <label class="check">
         <input id="goes-on" type="checkbox" checked={goesOn.value} onChange={(e) => (goesOn.value = e.currentTarget.checked)} /> {t("goesOn")}
       </label>
-    </details>
+    </KeyList>
   );
 }
 

@@ -13,7 +13,7 @@ import { ClassMark, Failure, useLoaded } from "../lib/ui.js";
 import type { DamageMap } from "../map/map.js";
 import { Find } from "../map/panel.js";
 import { Stage } from "../map/stage.js";
-import { levels, reasons } from "./desk.js";
+import { KeyList, levels, reasons } from "./desk.js";
 
 const listed = 100;
 
@@ -26,6 +26,7 @@ export function LabelMap({ a }: { a: Assessment }) {
   const [box, setBox] = useState(false);
   const [swipes, setSwipes] = useState(true);
   const [reason, setReason] = useState("unclear");
+  const [outlines, setOutlines] = useState(true);
   const [said, setSaid] = useState("");
 
   const labelOf = (id: string): string | null => {
@@ -41,6 +42,7 @@ export function LabelMap({ a }: { a: Assessment }) {
   }, [value]);
   useEffect(() => map.current?.restyle(), [unsaved.value]);
   useEffect(() => map.current?.setBox(box), [box]);
+  useEffect(() => map.current?.showBuildings(outlines), [outlines]);
   useEffect(() => {
     const ids = new Set(chosen);
     map.current?.setMarked(inView.filter((f) => ids.has(idOf(f))).map((f) => f.getId() ?? ""));
@@ -60,6 +62,7 @@ export function LabelMap({ a }: { a: Assessment }) {
   useKeys((key) => {
     if (/^[0-3]$/.test(key) && chosen.length) return (decide(levels[Number(key)] ?? "none"), true);
     if (key === "4" && chosen.length) return (decide("unknown"), true);
+    if (key === "space") return (setOutlines(!outlines), true);
     if (key === "s") return (setSwipes(!swipes), true);
     if (key === "escape") return (setChosen([]), true);
     return false;
@@ -84,7 +87,9 @@ export function LabelMap({ a }: { a: Assessment }) {
         <p class="hidden" role="status">
           {said}
         </p>
-        <h2>{t("chosenCount", number(chosen.length))}</h2>
+        <h2 id="chosen-title" tabIndex={-1}>
+          {t("chosenCount", number(chosen.length))}
+        </h2>
         <div class="levels column">
           {[...levels, "unknown"].map((name, i) => (
             <button type="button" disabled={chosen.length === 0} data-level={i} onClick={() => decide(name)}>
@@ -106,6 +111,18 @@ export function LabelMap({ a }: { a: Assessment }) {
         <label class="check">
           <input type="checkbox" checked={swipes} onChange={(e) => setSwipes(e.currentTarget.checked)} /> {t("compare")}
         </label>
+        <label class="check">
+          <input id="outlines" type="checkbox" checked={outlines} onChange={(e) => setOutlines(e.currentTarget.checked)} /> {t("outlines")}
+        </label>
+        <KeyList
+          rows={[
+            ["0 – 3", "keyLevel"],
+            ["4", "keyUnknown"],
+            ["␣", "keyOutlines"],
+            ["S", "keySwipe"],
+            ["Esc", "keyNone"],
+          ]}
+        />
         <Find a={a} map={map} choose={false} />
         <h2 id="list-title" tabIndex={-1}>
           {t("list")}
