@@ -196,10 +196,12 @@ static void gather_input(const struct conv_shape *s, const struct geometry *g, c
         gather_blocks(s, g, x, act, xp, false);
 }
 
+/* Image n of the batch. */
 INLINE void gather_gradient(const struct conv_shape *s, const struct geometry *g,
-                            const struct conv_grad *grad, size_t first, float *gp, double *bias_sums,
-                            const int kind)
+                            const struct conv_grad *grad, int n, float *gp, double *bias_sums, const int kind)
 {
+    const size_t first = (size_t)n * g->oh * g->ow * s->k;
+    const int thin_rows = (g->oh + 1) / 2, thin_columns = (g->ow + 1) / 2;
     for (int k = 0; k < s->k; k += VW) {
         const struct grad_vec coef = grad_load(grad, k, kind);
         float *out = gp + k / BLOCK * g->g_block + k % BLOCK + (size_t)(g->ow + 3) * BLOCK;
@@ -208,6 +210,9 @@ INLINE void gather_gradient(const struct conv_shape *s, const struct geometry *g
             for (int j = 0; j < g->ow; j++) {
                 size_t at = first + ((size_t)i * g->ow + j) * s->k + k;
                 vf v = grad_form(grad, &coef, at, kind);
+                if (kind & GRAD_THIN && i % 2 == 0 && j % 2 == 0)
+                    v += vec_load(grad->thin + k +
+                                  (((size_t)n * thin_rows + i / 2) * thin_columns + j / 2) * s->k);
                 if (kind & GRAD_STORE)
                     vec_store(grad->store + at, v);
                 vec_store(out + ((size_t)i * (g->ow + 2) + j) * BLOCK, v);
@@ -219,11 +224,11 @@ INLINE void gather_gradient(const struct conv_shape *s, const struct geometry *g
 }
 
 static void gather_grad(const struct conv_shape *s, const struct geometry *g, const struct conv_grad *grad,
-                        size_t first, float *gp, double *bias_sums)
+                        int image, float *gp, double *bias_sums)
 {
 #define KIND(n)                                                                                              \
     case n:                                                                                                  \
-        gather_gradient(s, g, grad, first, gp, bias_sums, n);                                                \
+        gather_gradient(s, g, grad, image, gp, bias_sums, n);                                                \
         break;
     switch (grad_kind(grad)) {
         KIND(GRAD_DZ)
@@ -232,6 +237,7 @@ static void gather_grad(const struct conv_shape *s, const struct geometry *g, co
         KIND(GRAD_DZ | GRAD_STORE)
         KIND(GRAD_ADD | GRAD_STORE)
         KIND(GRAD_DZ | GRAD_ADD | GRAD_STORE)
+        KIND(GRAD_DZ | GRAD_THIN | GRAD_STORE)
     }
 #undef KIND
 }
@@ -545,8 +551,9 @@ static void weights_one(const struct conv_shape *s, const struct geometry *g,
         ahead_add(&ahead, s->ksize == 3 ? a->x : NULL, (n + 1) * in, in);
         ahead_add_grad(&ahead, a->g, (n + 1) * out, out);
     }
-    ahead_add(&ahead, a->dx, n * in, in);
-    ahead_add(&ahead, a->extra != a->dx ? a->extra : NULL, n * in, in);
+    const size_t dx = a->g->is_thin ? (size_t)g->oh * g->ow * s->c : in;
+    ahead_add(&ahead, a->dx, n * dx, dx);
+    ahead_add(&ahead, a->extra != a->dx ? a->extra : NULL, n * dx, dx);
     if (stem)
         weights_stem(s, g, xp, gp, dw, &ahead);
     else if (vectors == 2 && g->step == 1)
@@ -674,7 +681,11 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
     }
     const struct geometry g = geometry_make(s);
     const int shards = weight_shards(s, &g);
-    const size_t in_floats = (size_t)s->h * s->w * s->c, out_floats = (size_t)g.oh * g.ow * s->k;
+    struct conv_shape of_dx = *s; /* a thin dx is that of the pixels read, at stride 1 */
+    if (a->g->is_thin)
+        of_dx = (struct conv_shape){
+            .n = s->n, .h = g.oh, .w = g.ow, .c = s->c, .k = s->k, .ksize = 1, .stride = 1};
+    const size_t dx_floats = (size_t)of_dx.h * of_dx.w * s->c;
     const size_t partial = shard_weights(s, &g);
     float *turned = scratch->shared, *parts = turned + n_weights(s);
     if (a->dx)
@@ -693,10 +704,10 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
             const int end = conv_shard_start(s->n, shards, shard + 1);
             for (int n = conv_shard_start(s->n, shards, shard); n < end; n++) {
                 gather_input(s, &g, a->x, n, a->act, xp, VW == 16 && is_stem(s));
-                gather_grad(s, &g, a->g, n * out_floats, gp, sums + 2 * scratch->channels);
+                gather_grad(s, &g, a->g, n, gp, sums + 2 * scratch->channels);
                 weights_one(s, &g, a, xp, gp, dw, n, end);
                 if (a->dx)
-                    dx_one(s, &g, a, gp, turned, n * in_floats, sums, scratch->channels);
+                    dx_one(&of_dx, &g, a, gp, turned, n * dx_floats, sums, scratch->channels);
             }
         }
     }

@@ -37,6 +37,7 @@ INLINE void ahead_add_grad(struct ahead *a, const struct conv_grad *g, size_t at
     ahead_add(a, g->dz, at, floats);
     ahead_add(a, g->dz ? g->raw : NULL, at, floats);
     ahead_add(a, g->add, at, floats);
+    ahead_add(a, g->thin, at / 4, floats / 4);
     ahead_add(a, g->store != g->add ? g->store : NULL, at, floats);
 }
 
@@ -69,11 +70,12 @@ INLINE vf act_apply(const struct act_vec *a, vf x, const bool has_act)
 }
 
 /* Which terms of struct conv_grad are present; the loops are compiled once for each combination. */
-enum { GRAD_DZ = 1, GRAD_ADD = 2, GRAD_STORE = 4, GRAD_KINDS = 8 };
+enum { GRAD_DZ = 1, GRAD_ADD = 2, GRAD_STORE = 4, GRAD_THIN = 8 };
 
 INLINE int grad_kind(const struct conv_grad *g)
 {
-    return (g->dz ? GRAD_DZ : 0) | (g->add ? GRAD_ADD : 0) | (g->store ? GRAD_STORE : 0);
+    return (g->dz ? GRAD_DZ : 0) | (g->add ? GRAD_ADD : 0) | (g->store ? GRAD_STORE : 0) |
+           (g->thin ? GRAD_THIN : 0);
 }
 
 struct grad_vec {

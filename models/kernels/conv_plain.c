@@ -118,17 +118,20 @@ static void forward(const struct conv_shape *s, const struct conv_forward_args *
     }
 }
 
-/* One image of the output's gradient, kept in `out` and where the caller wants it; bias gradient on the way.
- */
-static void form_gradient(const struct conv_grad *g, size_t first, size_t count, int n_channels, float *out,
+/* Image n of the output's gradient, kept in `out` and where the caller wants it; bias gradient on the way. */
+static void form_gradient(const struct conv_shape *s, const struct conv_grad *g, int n, float *out,
                           double *bias_sums)
 {
+    const int oh = conv_out(s->h, s->stride), ow = conv_out(s->w, s->stride);
+    const size_t count = (size_t)oh * ow * s->k;
     for (size_t i = 0; i < count; i++) {
-        size_t at = first + i;
-        int k = (int)(i % n_channels);
+        size_t at = n * count + i;
+        int k = (int)(i % s->k), row = (int)(i / s->k) / ow, col = (int)(i / s->k) % ow;
         float v = g->dz ? g->a[k] * g->dz[at] + (g->b[k] * g->raw[at] + g->c0[k]) : 0;
         if (g->add)
             v += g->add[at];
+        if (g->thin && row % 2 == 0 && col % 2 == 0)
+            v += g->thin[(((size_t)n * ((oh + 1) / 2) + row / 2) * ((ow + 1) / 2) + col / 2) * s->k + k];
         if (g->store)
             g->store[at] = v;
         out[i] = v;
@@ -184,12 +187,25 @@ static void finish_dx(const struct conv_shape *s, const struct conv_backward_arg
         }
 }
 
+/* A thin dx of image n: the pixels that were read. */
+static void finish_thin(const struct conv_shape *s, const struct conv_backward_args *a, const float *dpadded,
+                        int n)
+{
+    const int oh = conv_out(s->h, 2), ow = conv_out(s->w, 2), width = conv_padded(s->w, 1, 2);
+    for (int i = 0; i < oh; i++)
+        for (int j = 0; j < ow; j++)
+            for (int c = 0; c < s->c; c++) {
+                const size_t at = (((size_t)n * oh + i) * ow + j) * s->c + c;
+                a->dx[at] =
+                    dpadded[((size_t)2 * i * width + 2 * j) * s->c + c] + (a->extra ? a->extra[at] : 0);
+            }
+}
+
 static void backward(const struct conv_shape *s, const struct conv_backward_args *a,
                      struct conv_scratch *scratch)
 {
     int shards = conv_shards(s->n);
     size_t in_floats = (size_t)s->h * s->w * s->c, n_weights = prepared_size(s);
-    size_t out_floats = (size_t)conv_out(s->h, s->stride) * conv_out(s->w, s->stride) * s->k;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(conv_threads(scratch))
     for (int shard = 0; shard < shards; shard++) {
         float *padded = conv_thread_buffer(scratch, omp_get_thread_num());
@@ -201,9 +217,11 @@ static void backward(const struct conv_shape *s, const struct conv_backward_args
         for (int n = conv_shard_start(s->n, shards, shard); n < conv_shard_start(s->n, shards, shard + 1);
              n++) {
             pad_image(s, a->x + n * in_floats, a->act, padded);
-            form_gradient(a->g, n * out_floats, out_floats, s->k, g, sums + 2 * scratch->channels);
+            form_gradient(s, a->g, n, g, sums + 2 * scratch->channels);
             spread_gradient(s, padded, g, a->w, dw, dpadded);
-            if (a->dx)
+            if (a->dx && a->g->is_thin)
+                finish_thin(s, a, dpadded, n);
+            else if (a->dx)
                 finish_dx(s, a, dpadded, n * in_floats, sums, scratch->channels);
         }
     }

@@ -258,6 +258,7 @@ INLINE void gradient_strip(const struct conv_shape *s, const struct conv_grad *g
 {
     const struct strip p = strip_at(s, s->k, unit);
     const int tiles_x = s->w / 4;
+    const size_t thin_row = p.row / 2; /* a strip has two such rows */
     for (int k = 0; k < s->k; k += VW) {
         const struct grad_vec coef = grad_load(g, k, kind);
         vf held_d[6][COLUMNS], held_e[6][COLUMNS], bias = {0};
@@ -269,10 +270,15 @@ INLINE void gradient_strip(const struct conv_shape *s, const struct conv_grad *g
             for (int col = t0 ? 4 * t0 + 1 : 0; col < (end < s->w ? end : s->w); col++) {
                 const size_t at = p.first + (size_t)col * s->k + k;
                 const int slot = col - 4 * t0 + 1;
+                const bool has_thin = kind & GRAD_THIN && col % 2 == 0;
+                const float *thin =
+                    has_thin ? g->thin + (size_t)unit * 2 * thin_row + (size_t)(col / 2) * s->k + k : NULL;
                 vf y[6] = {{0}};
                 UNROLL for (int i = 0; i < 4; i++)
                 {
                     y[i + 1] = grad_form(g, &coef, at + i * p.row, kind);
+                    if (has_thin && i % 2 == 0)
+                        y[i + 1] += vec_load(thin + i / 2 * thin_row);
                     if (kind & GRAD_STORE)
                         vec_store(g->store + at + i * p.row, y[i + 1]);
                 }
@@ -284,6 +290,8 @@ INLINE void gradient_strip(const struct conv_shape *s, const struct conv_grad *g
                                                  : grad_form(g, &coef, at - p.row, kind);
                     if (p.below)
                         y[5] = grad_form(g, &coef, at + 4 * p.row, kind);
+                    if (p.below && has_thin)
+                        y[5] += vec_load(thin + 2 * thin_row);
                     wino_b(y, &held_e[0][slot], COLUMNS);
                 }
             }
@@ -313,6 +321,7 @@ static void transform_gradient(const struct conv_shape *s, const struct conv_gra
         KIND(GRAD_DZ | GRAD_STORE)
         KIND(GRAD_ADD | GRAD_STORE)
         KIND(GRAD_DZ | GRAD_ADD | GRAD_STORE)
+        KIND(GRAD_DZ | GRAD_THIN | GRAD_STORE)
     }
 #undef KIND
 }

@@ -263,6 +263,8 @@ void conv_backward(const struct conv_shape *s, const struct conv_grad *g, const 
                    double *sums, struct conv_scratch *scratch)
 {
     assert(!act.scale == !act.shift && (g->dz || g->add));
+    assert(!g->thin || (g->dz && g->store && !g->add && s->stride == 1 && s->ksize == 3));
+    assert(!g->is_thin || (s->ksize == 1 && s->stride == 2 && !act.scale));
     struct conv_backward_args a = {g, x, act, w, dw, dbias, accumulate, dx, extra, sums};
     body_for(s)->backward(s, &a, scratch);
 }

@@ -52,11 +52,16 @@ struct conv_act {
  *
  *     a = gamma*v,   b = -a*v*S2/M,   c0 = -a*S1/M - b*mean
  *
- * `add` may equal `store`. All arrays [n,oh,ow,k]. */
+ * `add` may equal `store`. All arrays [n,oh,ow,k].
+ *
+ * A 1x1 kernel of stride 2 reads one pixel in four, and the gradient of all others is zero. With `is_thin` its dx
+ * (and extra) hold only those it reads, [n,oh,ow,c], without act. The convolution whose output it read takes them
+ * as `thin` [n,ceil(oh/2),ceil(ow/2),k]: added at even rows and columns; goes with dz and store, without add. */
 struct conv_grad {
     const float *dz, *raw, *a, *b, *c0;
-    const float *add;
+    const float *add, *thin;
     float *store;
+    bool is_thin;
 };
 
 struct conv_scratch; /* per-thread and per-shard buffers, sized for the largest of a set of shapes */

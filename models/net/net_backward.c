@@ -11,9 +11,9 @@
  *   running statistics  dx = a dz               they are constants
  *
  * Buffers in flight: z1 holds dz of norm1 (or of the last norm), z2 dz of norm2, g the gradient at a block's
- * output. A 1x1 shortcut's gradient goes into z1, which is free between the two convolutions; z1 and g trade
- * places when it is to be added below x. Forward's activations stay as they are: several gradients may be
- * taken from one forward pass. */
+ * output. The first block's shortcut leaves its gradient in z1, which is free between the two convolutions; one
+ * with stride leaves that of the pixels it read in `entry`, from where the convolution below takes it. Forward's
+ * activations stay as they are: several gradients may be taken from one forward pass. */
 #include "models/net/net_plan.h"
 
 #include <assert.h>
@@ -181,27 +181,24 @@ static struct conv_grad block_backward(struct net *net, struct net_block *b, str
     norm_backward(&b->norm2, net->sums, pixels_out, bn, accumulate);
 
     const float *extra = b->activated ? net->g : NULL;
-    if (b->has_shortcut) {
-        struct conv_grad at_out = {.add = net->g};
-        const float *x = b->x;
-        if (b->activated) { /* what the shortcut read was never stored */
-            net_activate(&b->norm1, b->x, net->entry, pixels_in);
-            x = net->entry;
-            extra = net->z1;
-        }
-        conv_back(net, &b->shortcut, n, &at_out, x, none, accumulate, net->z1, NULL);
-        if (!b->activated) { /* that joins in at x; the buffer of g is free now */
-            float *t = net->g;
-            net->g = net->z1;
-            net->z1 = t;
-        }
+    if (b->has_shortcut && b->activated) { /* what the shortcut read was never stored */
+        const struct conv_grad at_out = {.add = net->g};
+        net_activate(&b->norm1, b->x, net->entry, pixels_in);
+        extra = net->z1;
+        conv_back(net, &b->shortcut, n, &at_out, net->entry, none, accumulate, net->z1, NULL);
+    } else if (b->has_shortcut) { /* that joins in at x */
+        const struct conv_grad at_out = {.add = net->g, .is_thin = true};
+        assert(s->stride == 2);
+        conv_back(net, &b->shortcut, n, &at_out, b->x, none, accumulate, net->entry, NULL);
     }
     struct conv_grad at_h = below(&b->norm2, net->z2, b->h);
     conv_back(net, &b->conv1, n, &at_h, b->x, act1, accumulate, net->z1, extra);
     norm_backward(&b->norm1, net->sums, pixels_in, bn, accumulate);
 
     struct conv_grad at_x = below(&b->norm1, net->z1, b->x);
-    if (!b->activated)
+    if (b->has_shortcut && !b->activated)
+        at_x.thin = net->entry;
+    else if (!b->activated)
         at_x.add = net->g;
     return at_x;
 }

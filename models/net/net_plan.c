@@ -80,6 +80,7 @@ static void take_norm(struct arena *a, struct net_norm *norm, enum net_mode mode
 static void take_train(struct net *net, struct arena *a)
 {
     size_t widest = conv_floats_out(&net->stem); /* gradients live at a block's x, h or out */
+    size_t entry = 0;
     net->stem_out = arena_take(a, widest, sizeof(float));
     float *x = net->stem_out;
     for (int i = 0; i < net->n_blocks; i++) {
@@ -90,12 +91,14 @@ static void take_train(struct net *net, struct arena *a)
         b->out = arena_take(a, n_out, sizeof(float));
         x = b->out;
         widest = larger(widest, larger(n_h, n_out));
+        const struct conv_shape *s = &b->shortcut.shape;
+        if (b->has_shortcut) /* whole, or the pixels it reads */
+            entry = larger(entry, (size_t)s->n * (s->h / s->stride) * (s->w / s->stride) * s->c);
     }
     net->g = arena_take(a, widest, sizeof(float));
     net->z1 = arena_take(a, widest, sizeof(float));
     net->z2 = arena_take(a, widest, sizeof(float));
-    if (net->blocks[0].has_shortcut)
-        net->entry = arena_take(a, conv_floats_out(&net->stem), sizeof(float));
+    net->entry = arena_take(a, entry, sizeof(float));
     net->grads = arena_take(a, net->n_trainable, sizeof(float));
 }
 

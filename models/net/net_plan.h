@@ -67,7 +67,9 @@ struct net {
     int group;           /* NET_INFER: images that go through the network together on one thread */
     float *stem_out;     /* NET_TRAIN */
     float *g, *z1, *z2;  /* NET_TRAIN: gradients in flight */
-    float *entry;        /* NET_TRAIN: input of the first block's 1x1 shortcut, made again */
+    float
+        *entry; /* NET_TRAIN: input of the first block's 1x1 shortcut, made again; before that the gradient */
+                /* of one with stride, at the pixels it read */
     float *embedding, *logits, *dembedding;
     double *sums;       /* [2*widest] channel sums on their way from a convolution to a batch norm */
     double *shard_sums; /* [NET_HEAD_SHARDS, 2*embedding] */

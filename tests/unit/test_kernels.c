@@ -473,6 +473,85 @@ static void test_same_bits_for_any_thread_count(void **state)
     omp_set_num_threads(before);
 }
 
+/* ---- the gradient of a strided 1x1 kernel, whole and at the pixels it reads: the same numbers, left by its own
+ * backward pass and taken up by the one below */
+
+/* Spreads thin [n,ceil(h/2),ceil(w/2),c] over whole [n,h,w,c]. */
+static void spread(const struct conv_shape *s, int c, const float *thin, float *whole)
+{
+    const int th = (s->h + 1) / 2, tw = (s->w + 1) / 2;
+    memset(whole, 0, (size_t)s->n * s->h * s->w * c * sizeof *whole);
+    for (int i = 0; i < s->n * th; i++)
+        for (int j = 0; j < tw; j++)
+            memcpy(whole + (((size_t)(i / th) * s->h + i % th * 2) * s->w + 2 * j) * c,
+                   thin + ((size_t)i * tw + j) * c, c * sizeof *whole);
+}
+
+static void run_thin(const struct job *j, struct conv_grad g, bool with_act, float *dw, float *dx,
+                     double *sums)
+{
+    struct err e;
+    struct conv_scratch *scratch = need(conv_scratch_create(&j->s, 1, true, &e));
+    const struct conv_act act = {with_act ? j->scale : NULL, with_act ? j->shift : NULL};
+    float db[256];
+    conv_backward(&j->s, &g, j->x, act, j->w, dw, db, false, dx, NULL, sums, scratch);
+    conv_scratch_free(scratch);
+}
+
+static void test_thin_gradients(void **state)
+{
+    static const struct conv_shape strided[] = {
+        {3, 8, 8, 16, 32, 1, 2}, {2, 7, 5, 32, 16, 1, 2}, {2, 4, 5, 6, 3, 1, 2}};
+    static const struct conv_shape below[] = {
+        {3, 8, 40, 16, 32, 3, 1}, {18, 4, 4, 64, 128, 3, 1}, {3, 7, 5, 16, 32, 3, 1}, {2, 5, 8, 5, 7, 3, 1}};
+    double sums[2 * 256], more[2 * 256];
+    (void)state;
+    for (int r = 0; r < N_RUNGS; r++) {
+        if (!use_rung(r, "winograd"))
+            continue;
+        for (size_t i = 0; i < sizeof strided / sizeof *strided; i++) {
+            struct job j = job_make(strided[i], 0);
+            const struct conv_shape *s = &j.s;
+            size_t thin_floats = (size_t)s->n * ((s->h + 1) / 2) * ((s->w + 1) / 2) * s->c;
+            float *thin = guarded(thin_floats), *dw = need(malloc(n_weight(s) * sizeof *dw));
+            run_thin(&j, (struct conv_grad){.add = j.add}, false, j.out_dw, j.out_dx, NULL);
+            run_thin(&j, (struct conv_grad){.add = j.add, .is_thin = true}, false, dw, thin, NULL);
+            check_guard(thin, thin_floats);
+            spread(s, s->c, thin, j.extra);
+            for (size_t k = 0; k < n_in(s); k++)
+                assert_true(j.extra[k] == j.out_dx[k]);
+            assert_memory_equal(dw, j.out_dw, n_weight(s) * sizeof *dw);
+            free(thin - GUARD);
+            free(dw);
+            job_free(&j);
+        }
+        for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+            struct job j = job_make(below[i], 0);
+            const struct conv_shape *s = &j.s;
+            float *whole = need(malloc(n_out(s) * sizeof *whole)),
+                  *dw = need(malloc(n_weight(s) * sizeof *dw));
+            float *dx = need(malloc(n_in(s) * sizeof *dx));
+            struct conv_grad g = {
+                .dz = j.dz, .raw = j.raw, .a = j.a, .b = j.b, .c0 = j.c0, .add = whole, .store = whole};
+            spread(s, s->k, j.add, whole);
+            run_thin(&j, g, true, dw, dx, sums);
+            g.add = NULL;
+            g.thin = j.add;
+            g.store = j.out_g;
+            run_thin(&j, g, true, j.out_dw, j.out_dx, more);
+            assert_memory_equal(whole, j.out_g, n_out(s) * sizeof *dw);
+            assert_memory_equal(dw, j.out_dw, n_weight(s) * sizeof *dw);
+            assert_memory_equal(dx, j.out_dx, n_in(s) * sizeof *dx);
+            assert_memory_equal(sums, more, 2 * s->c * sizeof *sums);
+            check_guard(j.out_g, n_out(s));
+            free(whole);
+            free(dw);
+            free(dx);
+            job_free(&j);
+        }
+    }
+}
+
 /* ---- finite differences. L = sum of r * BN(conv(lrelu(scale*x + shift)) + bias), BN with the batch's own
  * statistics. */
 
@@ -626,9 +705,8 @@ static void test_environment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_definition),
-        cmocka_unit_test(test_same_bits_for_any_thread_count),
-        cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_against_definition), cmocka_unit_test(test_same_bits_for_any_thread_count),
+        cmocka_unit_test(test_thin_gradients),     cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
