@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_MODEL = 1, KEY_TTA, KEY_ABSTAIN, KEY_POINT, KEY_PRECISION };
+enum { KEY_MODEL = 1, KEY_TTA, KEY_ABSTAIN, KEY_POINT, KEY_PRECISION, KEY_ALLOW_SYNTHETIC };
 
 static const struct argp_option options[] = {
     {"model", KEY_MODEL, "MODEL", 0, "Model file made by `aftermap train`", 1},
@@ -20,6 +20,8 @@ static const struct argp_option options[] = {
      2},
     {"precision", KEY_PRECISION, "P", 0,
      "Arithmetic of the network: fp32 (default), or int8, faster and slightly different (CPUs with VNNI)", 2},
+    {"allow-synthetic", KEY_ALLOW_SYNTHETIC, NULL, 0,
+     "Map an event of made-up images too; the map says so (default: refused)", 2},
     {0}};
 
 static void assess_defaults(void *options_)
@@ -57,6 +59,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_POINT:
         o->operating_point = parse_real(state, "--operating-point", arg, 0, 1);
+        break;
+    case KEY_ALLOW_SYNTHETIC:
+        o->allow_synthetic = true;
         break;
     case KEY_PRECISION:
         o->is_int8 = strcmp(arg, "int8") == 0;

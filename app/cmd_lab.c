@@ -4,12 +4,12 @@
 #include "app/command.h"
 
 static const struct command *const members[] = {&command_lab_pate, &command_lab_extract, &command_lab_diffuse,
-                                                NULL};
+                                                &command_lab_lag, NULL};
 
 const struct command command_lab = {
     .name = "lab",
     .args_doc = "NAME ...",
-    .summary = "Studies beyond one training: private teachers, extraction, diffusion",
+    .summary = "Studies beyond one training: private teachers, extraction, diffusion, made-up detail",
     .doc = "Studies that take many trainings, each after its papers:",
     .subcommands = members,
 };

@@ -26,7 +26,8 @@ enum {
     KEY_LINK,
     KEY_BUFFER,
     KEY_RANDOM_SPLIT,
-    KEY_ALIGN
+    KEY_ALIGN,
+    KEY_ALLOW_SYNTHETIC
 };
 
 static const struct argp_option options[] = {
@@ -40,6 +41,8 @@ static const struct argp_option options[] = {
     {"id-field", KEY_ID_FIELD, "NAME", 0,
      "Attribute that identifies a building (default: bldg_id, id, uid or fid)", 1},
     {"bands", KEY_BANDS, "LIST", 0, "Bands to use, e.g. 1,2,3 (default: the first three)", 1},
+    {"allow-synthetic", KEY_ALLOW_SYNTHETIC, NULL, 0,
+     "Take images that a model made up; the event says so (default: refused)", 1},
     {NULL, 0, NULL, 0, "Labels", 2},
     {"label-field", KEY_LABEL_FIELD, "NAME", 0, "Attribute that holds the damage grade", 2},
     {"label-map", KEY_LABEL_MAP, "MAP", 0,
@@ -177,6 +180,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_ALIGN:
         t->align = &c->align;
+        break;
+    case KEY_ALLOW_SYNTHETIC:
+        t->allow_synthetic = true;
         break;
     case 'o':
         t->out = arg;

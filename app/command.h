@@ -53,7 +53,8 @@ bool command_options(const struct command *c, struct invocation *in, struct err 
 extern const struct command command_tile, command_train, command_assess, command_evaluate, command_serve,
     command_info, command_help, command_completion, command_label, command_loop, command_experiment,
     command_sample, command_estimate, command_report, command_align, command_discover, command_lab,
-    command_lab_pate, command_audit, command_distil, command_lab_extract, command_lab_diffuse;
+    command_lab_pate, command_audit, command_distil, command_lab_extract, command_lab_diffuse,
+    command_lab_lag;
 
 /* Strict parsing of option values: on nonsense argp_error() says what was expected and exits 2. */
 long long parse_int(struct argp_state *state, const char *option, const char *arg, long long low,

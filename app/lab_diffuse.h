@@ -14,12 +14,12 @@ struct lab_diffuse {
     const char *model, *data, *out, *plan, *class_name;
     struct tract_config set;
     unsigned given;
-    int verb, size, width, n_count, n_calls; /* size, n_calls 0: not given */
-    bool no_mirror, is_btd, resume;
+    int verb, size, width, n_count, n_calls;  /* size, n_calls 0: not given */
+    bool no_mirror, is_btd, resume, held_out; /* held_out: images_load takes those of the test split */
 };
 
 /* Images in memory, shrunk to the size that is learnt: px [n,size,size,n_channels], sample/127.5-1 is what the
- * network sees; channels date by date. Only items of the training split. */
+ * network sees; channels date by date. Only items of the training split, or only held-out ones. */
 struct diffuse_images {
     int size, n_channels, n_dates, n_classes;
     size_t n;

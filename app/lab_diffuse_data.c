@@ -51,14 +51,14 @@ static void shrink(const float *x, int size, int factor, int c, uint8_t *px)
             }
 }
 
-static bool take_images(struct diffuse_images *d, const struct imageset *set, struct err *e)
+static bool take_images(struct diffuse_images *d, const struct imageset *set, int split, struct err *e)
 {
     struct imageset_layout layout = set->layout;
     layout.use_footprint = layout.use_match = false;
     d->n_channels = imageset_input_channels(&layout);
     d->n_dates = layout.n_dates;
     for (size_t i = 0; i < set->n; i++)
-        d->n += set->split[i] == IMAGESET_TRAIN;
+        d->n += set->split[i] == split;
     const size_t stored = (size_t)layout.size * layout.size * imageset_stored_channels(&layout);
     const size_t own = (size_t)d->size * d->size * d->n_channels;
     float *x = mem_array((size_t)layout.size * layout.size * d->n_channels, sizeof *x, "an image", e);
@@ -69,7 +69,7 @@ static bool take_images(struct diffuse_images *d, const struct imageset *set, st
         return false;
     }
     for (size_t i = 0, k = 0; i < set->n; i++)
-        if (set->split[i] == IMAGESET_TRAIN) {
+        if (set->split[i] == split) {
             imageset_to_input(&layout, set->px + i * stored, x);
             shrink(x, layout.size, layout.size / d->size, d->n_channels, d->px + k * own);
             d->label[k] = set->label[i] == IMAGESET_NO_LABEL ? -1 : set->label[i];
@@ -96,10 +96,10 @@ bool diffuse_images_load(struct diffuse_images *d, const struct lab_diffuse *c, 
                 "divisor of %d, 4 or more, or a plain set @size=N",
                 c->data, set.layout.size, d->size, set.layout.size);
     }
-    ok = ok && take_images(d, &set, e);
+    ok = ok && take_images(d, &set, c->held_out ? IMAGESET_TEST : IMAGESET_TRAIN, e);
     if (ok && d->n < 2)
-        ok = err_set(e, ERR_INPUT, "%s: has %zu images in its training split; that is nothing to learn from",
-                     c->data, d->n);
+        ok = err_set(e, ERR_INPUT, "%s: has %zu images in its %s split; that is nothing to learn from",
+                     c->data, d->n, c->held_out ? "test" : "training");
     for (int i = 0, at = 0; ok && i < d->n_classes; i++) {
         for (const char *p = set.class_name[i]; *p; p++) /* a comma is the list's own */
             d->classes[at++] = *p == ',' ? ' ' : *p;

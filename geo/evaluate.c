@@ -20,6 +20,7 @@
 #include "geo/answers.h"
 #include "geo/mapping_parts.h"
 #include "geo/raster.h"
+#include "geo/synthetic.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <assert.h>
@@ -114,6 +115,10 @@ static bool open_truth(struct evaluation *v)
 {
     size_t n_matched;
     v->ev = event_open(v->o->truth, v->e);
+    if (v->ev && synthetic_event_marked(v->ev))
+        return err_set(v->e, ERR_INPUT,
+                       "%s was cut from images that a model made up: nothing can be measured on it",
+                       v->o->truth);
     return v->ev && (!v->o->labels || answers_apply(v->ev, v->o->labels, &n_matched, v->e));
 }
 

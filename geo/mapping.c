@@ -18,6 +18,7 @@
 
 #include "geo/mapping_parts.h"
 #include "geo/raster.h"
+#include "geo/synthetic.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <cpl_error.h>
@@ -44,6 +45,9 @@ enum { N_OUTPUTS = sizeof outputs / sizeof *outputs, RUN_JSON = N_OUTPUTS - 1 };
 struct baseline {
     size_t n_damaged, n_agree;
 };
+
+static const char *const synthetic_warning =
+    "the event was cut from images that a model made up: this map shows no damage that anybody has seen";
 
 struct mapping_run {
     const struct mapping_options *o;
@@ -331,6 +335,8 @@ static bool describe(struct mapping_run *r, struct err *e)
     cJSON_AddNumberToObject(s, "operating_point", o->operating_point);
     cJSON_AddNumberToObject(s, "abstain", o->abstain);
     cJSON_AddStringToObject(s, "precision", o->is_int8 ? "int8" : "fp32");
+    if (synthetic_event_marked(r->ev))
+        cJSON_AddTrueToObject(s, "synthetic_input");
     m->settings = s;
     char *settings = cJSON_PrintUnformatted(s), *key = NULL;
     int n = settings ? asprintf(&key, "%s %s %s %llu", r->ev->digest, m->model_digest, settings,
@@ -509,6 +515,11 @@ static bool write_run_json(struct mapping_run *r, const struct mapping_report *r
     cJSON_AddNumberToObject(run, "cut", r->map.cut);
     cJSON_AddBoolToObject(run, "binary", r->map.n_classes == 2);
     cJSON_AddItemToObject(run, "settings", cJSON_Duplicate(r->settings, true));
+    if (synthetic_event_marked(r->ev)) {
+        cJSON_AddTrueToObject(run, "synthetic");
+        cJSON *warnings = cJSON_AddArrayToObject(run, "warnings");
+        cJSON_AddItemToArray(warnings, cJSON_CreateString(synthetic_warning));
+    }
     cJSON_AddItemToObject(run, "inputs", inputs_json(r->ev));
     cJSON_AddItemToObject(run, "event", event_json(r));
     cJSON_AddItemToObject(run, "model", model_json(r));
@@ -635,6 +646,20 @@ static bool write_outputs(struct mapping_run *r, const struct mapping_report *re
     return write_run_json(r, report, e) && commit(r, e);
 }
 
+static bool check_observed(const struct mapping_run *r, const struct progress *p, struct err *e)
+{
+    if (!synthetic_event_marked(r->ev))
+        return true;
+    if (!r->o->allow_synthetic)
+        return err_set(
+            e, ERR_INPUT,
+            "%s was cut from images that a model made up, so it cannot show damage; assess an event of "
+            "observed images, or add --allow-synthetic for a trial that says so in all it makes",
+            r->ev->dir);
+    progress_warn(p, synthetic_warning);
+    return true;
+}
+
 bool mapping_run(const struct mapping_options *o, const struct progress *p, struct mapping_report *report,
                  struct err *e)
 {
@@ -651,8 +676,8 @@ bool mapping_run(const struct mapping_options *o, const struct progress *p, stru
         return false;
     r.timings = cJSON_CreateObject();
     if (!r.timings || !(r.model = model_load(o->model_path, e)) || !(r.ev = event_open(o->event_dir, e)) ||
-        !mapping_model_fits(r.model, o->model_path, r.ev, &r.map.cut, e) || !describe(&r, e) ||
-        !(r.item = mem_array(r.ev->n, sizeof *r.item, "the verdicts", e)))
+        !mapping_model_fits(r.model, o->model_path, r.ev, &r.map.cut, e) || !check_observed(&r, p, e) ||
+        !describe(&r, e) || !(r.item = mem_array(r.ev->n, sizeof *r.item, "the verdicts", e)))
         goto out;
     r.map.item = r.item;
     report->n_buildings = r.ev->n;

@@ -45,6 +45,7 @@ struct mapping_options {
     int n_views;            /* 1, or 8 (default): averages over the square's symmetries */
     double abstain;         /* half-width of the abstain band around the operating point: 0.1 */
     double operating_point; /* 0.5 */
+    bool allow_synthetic;   /* an event of made-up images is mapped, and every output says so */
     bool is_int8;           /* 8-bit inference, scaled on up to 256 chips of this event; false */
     bool overwrite, dry_run;
     uint64_t seed; /* recorded; prediction itself draws nothing at random */

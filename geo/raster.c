@@ -9,6 +9,7 @@
  * broken download shows at once). */
 #include "geo/raster.h"
 
+#include "geo/synthetic.h"
 #include "models/base/file.h"
 #include "models/base/mem.h"
 #include <cpl_conv.h>
@@ -297,6 +298,7 @@ static bool check_file(struct raster_file *f, struct err *e)
     f->height = GDALGetRasterYSize(ds);
     const char *date = GDALGetMetadataItem(ds, "TIFFTAG_DATETIME", NULL);
     snprintf(f->date, sizeof f->date, "%s", date ? date : "");
+    f->is_synthetic = synthetic_dataset_marked(ds);
     ok = read_bands(f, ds, e) && read_geotransform(f, ds, e) && read_crs(f, ds, e) && read_pixel_size(f, e) &&
          probe_end(f, ds, e);
     GDALClose(ds);

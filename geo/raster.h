@@ -26,6 +26,7 @@ struct raster_file {
     double gsd_m;        /* their geometric mean */
     double lon, lat;     /* image centre */
     char date[32];       /* TIFFTAG_DATETIME or "" */
+    bool is_synthetic;   /* a model made it up (synthetic.h) */
     double box[4];       /* min x, min y, max x, max y in the working CRS: set by raster_locate */
 };
 

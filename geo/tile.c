@@ -207,12 +207,26 @@ static bool find_overlap(struct tiling *t, struct err *e)
     return t->overlap && OGR_G_Area(t->overlap) > 0;
 }
 
+/* An image that a model made up shows what it has learnt, not what has happened. */
+static bool check_observed(const struct tiling *t, struct err *e)
+{
+    for (int d = 0; d < 2; d++)
+        for (int i = 0; i < t->set[d].n && !t->o->allow_synthetic; i++)
+            if (t->set[d].file[i].is_synthetic)
+                return err_set(
+                    e, ERR_INPUT,
+                    "%s is marked SYNTHETIC: a model made it up, so it cannot show damage; give an "
+                    "observed image, or --allow-synthetic for a trial that says so in all it makes",
+                    t->set[d].file[i].path);
+    return true;
+}
+
 static bool open_images(struct tiling *t, struct err *e)
 {
     const struct tile_options *o = t->o;
     progress_report(t->p, "check", 0, 2, NULL);
     if (!raster_set_open(&t->set[0], "pre", o->pre, o->n_pre, e) ||
-        !raster_set_open(&t->set[1], "post", o->post, o->n_post, e) ||
+        !raster_set_open(&t->set[1], "post", o->post, o->n_post, e) || !check_observed(t, e) ||
         !raster_choose_bands(&t->set[0], &t->set[1], o->bands, e) || !check_pair(t, e))
         return false;
     progress_report(t->p, "check", 1, 2, NULL);

@@ -25,6 +25,7 @@ struct tile_options {
     struct split_options split;
     const struct alignment_options
         *align; /* NULL: chips as the images lie; else aligned before they appear */
+    bool allow_synthetic; /* images that a model made up are taken, and the event says "synthetic": true */
     bool overwrite, dry_run;
     const char *out; /* event folder */
 };

@@ -352,6 +352,10 @@ bool tile_write_manifest(const struct tiling *t, const char *dir, const struct t
     cJSON_AddStringToObject(root, "kind", "aftermap event");
     cJSON_AddNumberToObject(root, "format", 1);
     cJSON_AddStringToObject(root, "program", AM_VERSION);
+    for (int d = 0, any = 0; d < 2 && !any; d++)
+        for (int i = 0; i < t->set[d].n && !any; i++)
+            if (t->set[d].file[i].is_synthetic)
+                any = cJSON_AddTrueToObject(root, "synthetic") != NULL; /* synthetic.h */
     cJSON *part[3] = {0};
     bool ok = (part[0] = describe_rasters(t, 0, e)) && (part[1] = describe_rasters(t, 1, e)) &&
               (part[2] = describe_footprints(t, e));
