@@ -33,7 +33,24 @@ struct reader {
     uint32_t known[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES]; /* offsets of the field's distinct values */
     char *known_text[ASSESSMENT_MAX_FIELDS][ASSESSMENT_MAX_VALUES];
     int n_known[ASSESSMENT_MAX_FIELDS]; /* -1: too many to list */
+    int n_columns;                      /* of the layer; the fields after them are the images' dates */
 };
+
+/* Columns of every building that no file carries: when its images were taken. */
+static const struct {
+    const char *name;
+    int layer;
+} date_columns[] = {{"pre_date", TILE_PRE}, {"post_date", TILE_POST}};
+enum { N_DATE_COLUMNS = sizeof date_columns / sizeof *date_columns };
+
+/* The date that all images of a layer have; "": they say none, or several. */
+static const char *common_date(const struct tile_layer *layer)
+{
+    for (int i = 1; i < layer->n; i++)
+        if (strcmp(layer->source[i].date, layer->date) != 0)
+            return "";
+    return layer->date;
+}
 
 static void write_property(FILE *f, OGRFeatureH feature, int i, const struct assessment_field *field)
 {
@@ -160,10 +177,15 @@ static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTra
     fputs(",\"properties\":", r->text);
     b->properties = (size_t)ftello(r->text);
     fputc('{', r->text);
-    for (int i = 0; i < as->n_fields; i++) {
+    for (int i = 0; i < r->n_columns; i++) {
         if (i)
             fputc(',', r->text);
         write_property(r->text, feature, i, &as->field[i]);
+    }
+    for (int i = r->n_columns; i < as->n_fields; i++) {
+        const char *date = common_date(&as->layer[date_columns[i - r->n_columns].layer]);
+        const char *quote = *date ? "\"" : "";
+        fprintf(r->text, ",\"%s\":%s%s%s", as->field[i].name, quote, *date ? date : "null", quote);
     }
     fputs("}}", r->text);
     b->text_size = (size_t)ftello(r->text) - b->text;
@@ -193,6 +215,14 @@ static void read_fields(struct reader *r, OGRLayerH layer)
             r->updated_field = i;
         if (strcmp(field->name, "updated") == 0 && field->type == OFTDate)
             as->updated_seconds = 86399;
+    }
+    r->n_columns = as->n_fields;
+    bool has_room = r->n_columns > 0 && r->n_columns + N_DATE_COLUMNS <= ASSESSMENT_MAX_FIELDS &&
+                    OGR_FD_GetFieldIndex(defn, "pre_date") < 0 && OGR_FD_GetFieldIndex(defn, "post_date") < 0;
+    for (int i = 0; i < N_DATE_COLUMNS && has_room && as->kind != ASSESSMENT_TABLE; i++) {
+        struct assessment_field *field = &as->field[as->n_fields++];
+        snprintf(field->name, sizeof field->name, "%s", date_columns[i].name);
+        field->type = OFTDate;
     }
 }
 
@@ -509,7 +539,8 @@ struct assessment *assessment_open_as(const char *dir, enum assessment_kind kind
     }
     if (title && !(as->title = mem_strdup(title, e)))
         goto fail;
-    if (!name_ids(as, id, e) || !read_buildings(as, path, e) || !read_run(as, e))
+    /* The images first: buildings tell their dates. */
+    if (!name_ids(as, id, e) || !read_run(as, e) || !read_buildings(as, path, e))
         goto fail;
     bound_buildings(as);
     return as;

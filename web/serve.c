@@ -21,7 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-void CPL_DLL RegisterOGRMEM(void); /* exported; declared in no header for C */
+/* Exported; declared in no header for C. */
+void CPL_DLL RegisterOGRMEM(void);
+void CPL_DLL RegisterOGRXLSX(void);
 
 enum {
     SERVE_THREADS = 8, /* below TILES_MAX_OPEN, which tile_render.c counts on */
@@ -162,6 +164,7 @@ static void prepare_gdal(void)
     GDALRegister_MEM();
     GDALRegister_PNG();
     RegisterOGRMEM();
+    RegisterOGRXLSX(); /* to write with; nothing opens by it */
     CPLSetConfigOption("GDAL_PAM_ENABLED", "NO");
     CPLSetConfigOption("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR");
     CPLSetConfigOption("OGR_GEOJSON_MAX_OBJ_SIZE",

@@ -64,13 +64,13 @@ check "as a table" "$(get "$base/collections/t.labels/items?f=csv" | wc -l)" 7
 check "ogrinfo: a class" "$(ogrinfo -so "OAPIF:$base" t.labels -where "dmg_class='none'" 2>"$work/e" | sed -n 's/^Feature Count: //p')$(cat "$work/e")" 2
 
 echo "# files"
-for f in labels.gpkg labels.geojson zones.gpkg zones.geojson; do
+for f in labels.gpkg labels.geojson labels.fgb labels.xlsx zones.gpkg zones.geojson zones.fgb; do
     get "$A/exports/$f" >"$work/x-$f"
     check "$f: as many as the collection" "$(ogrinfo -so -al "$work/x-$f" 2>"$work/e" | sed -n 's/^Feature Count: //p')$(cat "$work/e")" "$(get "$base/collections/t.${f%%.*}/items" | jq .numberMatched)"
 done
 check "labels.csv" "$(get "$A/exports/labels.csv" | tr -d '\r' | grep -c '^"POLYGON.*",b[1-6],')" 6
 check "its name" "$(header Content-Disposition "$A/exports/labels.csv")" 'attachment; filename="t-labels.csv"'
-check "linked" "$(get "$A" | jq '[.links[] | select(.rel=="enclosure").href | select(test("exports/(labels|zones|scenes|aoi)[.]"))] | length')" 12
+check "linked" "$(get "$A" | jq '[.links[] | select(.rel=="enclosure").href | select(test("exports/(labels|zones|scenes|aoi)[.]"))] | length')" 24
 check "no other file" "$(code "$A/exports/labels.exe") $(code "$A/exports/labels")" "404 404"
 
 echo "# a shift as an arrow"

@@ -113,7 +113,7 @@ done
 check "sorted: each once" "$(cut -d' ' -f2 "$work/sorted" | sort -u | wc -l)" 245
 check "sorted: in order" "$(sort -k1,1gr -k2,2g "$work/sorted" | cmp -s - "$work/sorted" && echo yes)" yes
 curl -sS -H "$guest" "$items?f=csv&limit=3" | tr -d '\r' >"$work/csv"
-check "csv: columns" "$(head -1 "$work/csv")" "$(head -1 "$map/damage.csv" | tr -d '\r'),lon,lat"
+check "csv: columns" "$(head -1 "$work/csv")" "$(head -1 "$map/damage.csv" | tr -d '\r'),pre_date,post_date,lon,lat"
 check "csv: rows" "$(wc -l <"$work/csv")" 4
 check "csv: next in Link" "$(header Link -H "$guest" "$items?f=csv&limit=3" | grep -c 'f=csv.*after=f3>; rel="next"')" 1
 check "gzip is the same" "$(curl -sS -H "$guest" -H 'Accept-Encoding: gzip' "$items?limit=50&f=csv" | gunzip | md5sum)" \

@@ -46,7 +46,7 @@ box=$(ogrinfo -so "$map/damage.gpkg" buildings | sed -n 's/^Extent: (\(.*\), \(.
 check "collection: extent is OGR's" "$(get "$base/collections/demo.buildings" |
     jq -r '.extent.spatial.bbox[0] | map(. * 1e6 | round / 1e6 | tostring) | join(" ")')" "$(echo "$box" | jq -R -r 'split(" ") | map(tonumber * 1e6 | round / 1e6 | tostring) | join(" ")')"
 check "collection: unknown" "$(code "$base/collections/other.buildings")" 404
-check "schema: all columns" "$(get "$base/collections/demo.buildings/schema" | jq '.properties | length')" 19
+check "schema: all columns" "$(get "$base/collections/demo.buildings/schema" | jq '.properties | length')" 21
 check "queryables" "$(get "$base/collections/demo.buildings/queryables" | jq -r '.properties | keys | join(" ")')" \
     "bldg_id dmg_class dmg_level lbl_src reason status"
 check "queryables: values of dmg_class" "$(get "$base/collections/demo.buildings/queryables" |
@@ -103,6 +103,8 @@ check "bbox: elsewhere" "$(matched bbox=0,0,1,1)" 0
 
 echo "# one building"
 check "item" "$(get "$items/5" | jq -c '[.id, .properties.bldg_id, .properties.dmg_class, .properties.p_dmg]')" '[5,"b5","destroyed",0.905]'
+check "item: when its images were taken" "$(get "$items/5" | jq -c '.properties | [.pre_date, .post_date]')" '["2024-04-30",null]'
+check "schema: dates" "$(get "$base/collections/demo.buildings/schema" | jq -c '.properties | [.pre_date.format, .post_date.format]')" '["date","date"]'
 tag=$(header ETag "$items/5")
 check "item: 304" "$(code -H "If-None-Match: $tag" "$items/5")" 304
 check "item: another tag" "$(code -H 'If-None-Match: "x"' "$items/5")" 200
@@ -162,6 +164,16 @@ for name in damage.tif prob.tif damage.gpkg damage.geojson damage.csv run.json; 
     check "$name: same bytes" "$(cmp "$work/got" "$map/$name" && echo same)" same
     check "$name: linked" "$(get "$base/assessments/demo" | jq "[.links[] | select(.href==\"$exports/$name\")] | length")" 1
 done
+sums() { ogrinfo -ro -q "$1" -sql "SELECT COUNT(*) AS n, SUM(fid_level) AS l FROM (SELECT dmg_level AS fid_level FROM \"$2\")" -dialect SQLite | sed -n 's/^  [nl] .*= //p' | paste -sd' '; }
+for name in damage.fgb damage.zip damage.xlsx; do # made when asked for
+    file=$work/$name layer=damage
+    [ $name = damage.zip ] && file=/vsizip/$work/$name
+    get "$exports/$name" >"$work/$name"
+    check "$name: the same buildings" "$(sums "$file" $layer)" "$(sums "$map/damage.gpkg" buildings)"
+    check "$name: linked" "$(get "$base/assessments/demo" | jq "[.links[] | select(.href==\"$exports/$name\")] | length")" 1
+done
+check "damage.fgb: where they are" "$(ogrinfo -so -spat 15.0008 46.9541 15.0021 46.95503 "$work/damage.fgb" damage | sed -n 's/^Feature Count: //p')" \
+    "$(ogrinfo -so -spat 15.0008 46.9541 15.0021 46.95503 "$map/damage.gpkg" buildings | sed -n 's/^Feature Count: //p')"
 size=$(stat -c %s "$map/damage.tif")
 tif=$exports/damage.tif
 check "disposition" "$(header Content-Disposition "$tif")" 'attachment; filename="demo-damage.tif"'
