@@ -14,7 +14,7 @@
 
 static void prepare_weights(struct net *net)
 {
-    if (!net->is_stale)
+    if (!net->is_stale || net->mode == NET_TRAIN)
         return;
     conv_prepare(&net->stem.shape, net->stem.kernel, net->stem.prepared);
     for (int i = 0; i < net->n_blocks; i++) {
@@ -36,12 +36,16 @@ struct walk {
     bool update;
 };
 
-static void run_conv(const struct net_conv *conv, const struct walk *w, const float *x, struct conv_act act,
-                     const float *residual, float *y, double *sums)
+/* In training, weights are prepared for one use each, which finds them in the cache. */
+static void run_conv(const struct net *net, const struct net_conv *conv, const struct walk *w, const float *x,
+                     struct conv_act act, const float *residual, float *y, double *sums)
 {
     struct conv_shape s = conv->shape;
     s.n = w->n;
-    conv_forward(&s, x, act, conv->prepared, conv->bias, residual, y, sums, w->scratch);
+    if (!conv->prepared)
+        conv_prepare(&s, conv->kernel, net->prepared);
+    conv_forward(&s, x, act, conv->prepared ? conv->prepared : net->prepared, conv->bias, residual, y, sums,
+                 w->scratch);
 }
 
 /* Scale and shift of one batch norm: from the sums a convolution left over `count` values a channel, or from
@@ -144,7 +148,7 @@ static const float *walk_blocks(struct net *net, const struct walk *w, const flo
     float *now = is_train ? net->stem_out : w->buffer[0], *spare = w->buffer[2];
     size_t pixels = (size_t)w->n * net->config.size * net->config.size;
 
-    run_conv(&net->stem, w, x, none, NULL, now, w->sums);
+    run_conv(net, &net->stem, w, x, none, NULL, now, w->sums);
     for (int i = 0; i < net->n_blocks; i++) {
         struct net_block *b = &net->blocks[i];
         bool is_identity = !b->has_shortcut && !b->activated;
@@ -154,14 +158,14 @@ static const float *walk_blocks(struct net *net, const struct walk *w, const flo
         struct conv_act act1 = act_of(net, &b->norm1, w, pixels);
         show(net, &b->norm1, now, pixels);
         if (b->has_shortcut)
-            run_conv(&b->shortcut, w, now, b->activated ? act1 : none, NULL, out, NULL);
+            run_conv(net, &b->shortcut, w, now, b->activated ? act1 : none, NULL, out, NULL);
         else if (b->activated)
             net_activate(&b->norm1, now, out, pixels);
-        run_conv(&b->conv1, w, now, act1, NULL, h, w->sums);
+        run_conv(net, &b->conv1, w, now, act1, NULL, h, w->sums);
         pixels /= (size_t)(stride * stride);
         struct conv_act act2 = act_of(net, &b->norm2, w, pixels);
         show(net, &b->norm2, h, pixels);
-        run_conv(&b->conv2, w, h, act2, is_identity ? now : out, out, w->sums);
+        run_conv(net, &b->conv2, w, h, act2, is_identity ? now : out, out, w->sums);
         if (out == spare)
             spare = now;
         now = out;

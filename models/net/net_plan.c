@@ -57,9 +57,12 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void take_conv(struct arena *a, struct net_conv *conv)
+/* Returns the size of the prepared weights. */
+static size_t take_conv(struct arena *a, struct net_conv *conv, enum net_mode mode)
 {
-    conv->prepared = arena_take(a, conv_prepared_size(&conv->shape), sizeof(float));
+    const size_t n = conv_prepared_size(&conv->shape);
+    conv->prepared = mode == NET_INFER ? arena_take(a, n, sizeof(float)) : NULL;
+    return n;
 }
 
 static void take_norm(struct arena *a, struct net_norm *norm, enum net_mode mode)
@@ -134,16 +137,18 @@ static void take_all(struct net *net, struct arena *a)
     size_t widest = larger(NET_STEM, embedding);
     net->tensors = arena_take(a, (size_t)net->n_tensors, sizeof *net->tensors);
     net->values = arena_take(a, net->n_values, sizeof(float));
-    take_conv(a, &net->stem);
+    size_t prepared = take_conv(a, &net->stem, net->mode);
     for (int i = 0; i < net->n_blocks; i++) {
         struct net_block *b = &net->blocks[i];
         take_norm(a, &b->norm1, net->mode);
         take_norm(a, &b->norm2, net->mode);
-        take_conv(a, &b->conv1);
-        take_conv(a, &b->conv2);
+        prepared = larger(prepared, take_conv(a, &b->conv1, net->mode));
+        prepared = larger(prepared, take_conv(a, &b->conv2, net->mode));
         if (b->has_shortcut)
-            take_conv(a, &b->shortcut);
+            prepared = larger(prepared, take_conv(a, &b->shortcut, net->mode));
     }
+    if (net->mode == NET_TRAIN)
+        net->prepared = arena_take(a, prepared, sizeof(float));
     take_norm(a, &net->norm, net->mode);
     net->embedding = arena_take(a, batch * embedding, sizeof(float));
     net->dembedding = arena_take(a, batch * embedding, sizeof(float));

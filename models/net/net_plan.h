@@ -29,7 +29,7 @@ enum {
 struct net_conv {
     struct conv_shape shape; /* n = max_batch; a call with fewer images copies it */
     float *kernel, *bias, *dkernel, *dbias;
-    float *prepared;
+    float *prepared; /* NET_INFER */
 };
 
 struct net_norm {
@@ -76,8 +76,9 @@ struct net {
 
     struct arena arena;
     struct conv_scratch *scratch;
-    bool is_stale; /* weights changed since the kernels prepared them */
-    int last_n;    /* of the last forward; 0 before it */
+    float *prepared; /* NET_TRAIN: the weights of the convolution at work; they change with every step */
+    bool is_stale;   /* NET_INFER: weights changed since the kernels prepared them */
+    int last_n;      /* of the last forward; 0 before it */
     enum net_bn last_bn;
 
     /* Sees the raw input of each block's two activations as the forward pass goes by; NULL for nobody. */
