@@ -108,13 +108,13 @@ gdal_translate -q -b 1 -b 2 -b 3 $made renamed.tif
 expect 3 'marked SYNTHETIC' "$aftermap" tile --pre renamed.tif "${cut[@]}" -o dream
 "$aftermap" tile --pre $made "${cut[@]}" --allow-synthetic -o dream -q >/dev/null || fail 'tile --allow-synthetic'
 jq -e '.synthetic == true' dream/event.json >/dev/null || fail 'the event does not say that it is synthetic'
-"$aftermap" train event --method supervised --steps 4 --labels-per-class 2 -o model.safetensors -q --progress none >/dev/null ||
+"$aftermap" train event --method supervised --preset lite --steps 2 --batch 4 -o model.safetensors -q --progress none >/dev/null ||
     fail 'no damage model'
 expect 3 'a model made up' "$aftermap" assess dream --model model.safetensors -o map --progress none
-"$aftermap" assess dream --model model.safetensors --allow-synthetic -o map -q --progress none >/dev/null || fail 'assess --allow-synthetic'
+"$aftermap" assess dream --model model.safetensors --allow-synthetic --tta 1 -o map -q --progress none >/dev/null || fail 'assess --allow-synthetic'
 jq -e '.synthetic and .settings.synthetic_input and (.warnings[0] | test("made up"))' map/run.json >/dev/null ||
     fail 'run.json keeps silent about it'
 expect 3 'nothing can be measured' "$aftermap" evaluate map --truth dream --progress none
-"$aftermap" assess event --model model.safetensors -o honest -q --progress none >/dev/null || fail 'assess'
+"$aftermap" assess event --model model.safetensors --tta 1 -o honest -q --progress none >/dev/null || fail 'assess'
 jq -e 'has("synthetic") or has("warnings") | not' honest/run.json >/dev/null || fail 'an observed event is marked'
 finish
