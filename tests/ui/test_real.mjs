@@ -120,6 +120,17 @@ async function decide() {
 }
 const given = [];
 
+// Two zones, west and east, that hold every building between them.
+const { bbox } = await ask(`/files/info?ref=scenes/${footprints}`);
+const around = [bbox[0] - 1e-4, bbox[1] - 1e-4, bbox[2] + 1e-4, bbox[3] + 1e-4].map((v) => Number(v.toFixed(6)));
+const middle = (around[0] + around[2]) / 2;
+const zone = (zone_id, west, east) => ({
+  type: "Feature",
+  properties: { zone_id, called: `The ${zone_id}` },
+  geometry: { type: "Polygon", coordinates: [[[west, around[1]], [east, around[1]], [east, around[3]], [west, around[3]], [west, around[1]]]] },
+});
+writeFileSync(join(work, "data/scenes/zones.geojson"), JSON.stringify({ type: "FeatureCollection", features: [zone("west", around[0], middle), zone("east", middle, around[2])] }));
+
 /* ---- the walk ------------------------------------------------------------------------------------------------------------- */
 
 await step("start and new: two images and the outlines from the data folder", async () => {
@@ -135,6 +146,8 @@ await step("start and new: two images and the outlines from the data folder", as
     await field.getByRole("button", { name: file }).click();
     await field.locator(".chosen dl").waitFor();
   }
+  await page.locator("#aoi input[value=box]").check();
+  for (const [i, side] of ["west", "south", "east", "north"].entries()) await page.locator(`#aoi-${side}`).fill(String(around[i]));
   await until(() => !document.querySelector("#create").disabled);
   await until(() => [...document.querySelectorAll(".chosen img")].every((i) => i.complete && i.naturalWidth));
   await look("01_new");
@@ -147,6 +160,14 @@ await step("import: a title that is a folder's name gets a number; the count is 
   await look("02_sources");
   const a = await ask(`/assessments/${id}`);
   assert.deepEqual([a.title, a.buildings, a.state], ["Scenes", truth.size, "ready"]);
+  assert.equal(a.aoi.type.replace("Multi", ""), "Polygon");
+  const zones = page.locator("#zones-part");
+  await zones.getByRole("button", { name: "scenes" }).click();
+  await zones.getByRole("button", { name: "zones.geojson" }).click();
+  await zones.locator("#zone-id_field").selectOption("zone_id");
+  await zones.locator("#zone-name_field").selectOption("called");
+  await zones.getByRole("button", { name: "Save" }).click();
+  await zones.getByText("scenes/zones.geojson (zone_id, called)").waitFor();
   assert.ok(numbers(await text("main")).includes(truth.size));
 });
 
@@ -288,6 +309,10 @@ await step("report: totals as the program itself estimates them, and as counted 
     const inSample = await page.locator("#totals tbody tr").evaluateAll((trs) => trs.map((r) => Number(r.children[1].textContent)));
     assert.deepEqual(inSample, [...names, "unknown"].map((c) => held.filter((l) => l.dmg_class === c).length), method);
   }
+  const perZone = await page.locator("#zones tbody tr").evaluateAll((trs) => trs.map((r) => [r.children[0].textContent, Number(r.children[1].textContent)]));
+  assert.deepEqual(perZone.map(([name]) => name).sort(), ["The east", "The west"]);
+  assert.equal(perZone.reduce((n, z) => n + z[1], 0), truth.size);
+  assert.ok(perZone.every((z) => z[1] > 0));
   await look("10_report");
 });
 

@@ -2,15 +2,18 @@
 // The small parts every view is made of. A verdict is always a word and a sign of its own shape, never colour alone; what
 // changes by itself (job state, save state) sits in live regions so that a screen reader hears it.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, percent, t, word } from "./i18n.js";
 import { swatch } from "./palette.js";
 import { hasMoved } from "./route.js";
 
-/** A view's heading; it takes the focus when one comes from another view, so that keyboard and screen reader start there. */
+/**
+ * A view's heading; it takes the focus when one comes from another view, so that keyboard and screen reader start there: with
+ * the view itself, not a moment later, when a quick hand is somewhere else already.
+ */
 export function Heading({ children }: { children: ComponentChildren }) {
   const ref = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (hasMoved()) ref.current?.focus({ preventScroll: true });
   }, []);
   return (

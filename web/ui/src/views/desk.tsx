@@ -110,7 +110,7 @@ function Help() {
 
 function Reasons({ choose, close, now }: { choose: (reason: string) => void; close: () => void; now: string }) {
   const first = useRef<HTMLButtonElement>(null);
-  useEffect(() => first.current?.focus(), []);
+  useLayoutEffect(() => first.current?.focus(), []);
   return (
     <div class="reasons" role="group" aria-label={t("whyNot")}>
       <p>{t("whyNot")}</p>
@@ -158,7 +158,7 @@ export function Desk(props: DeskProps) {
   useEffect(() => {
     if (items.length - at <= 5) props.more?.();
   }, [at, items.length]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (hasMoved()) root.current?.focus({ preventScroll: true });
   }, []);
 

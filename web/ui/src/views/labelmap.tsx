@@ -105,15 +105,17 @@ export function LabelMap({ a }: { a: Assessment }) {
             ))}
           </select>
         </label>
-        <label class="check">
-          <input type="checkbox" checked={box} onChange={(e) => setBox(e.currentTarget.checked)} /> {t("boxSelect")}
-        </label>
-        <label class="check">
-          <input type="checkbox" checked={swipes} onChange={(e) => setSwipes(e.currentTarget.checked)} /> {t("compare")}
-        </label>
-        <label class="check">
-          <input id="outlines" type="checkbox" checked={outlines} onChange={(e) => setOutlines(e.currentTarget.checked)} /> {t("outlines")}
-        </label>
+        <div class="controls">
+          <label class="check">
+            <input type="checkbox" checked={box} onChange={(e) => setBox(e.currentTarget.checked)} /> {t("boxSelect")}
+          </label>
+          <label class="check">
+            <input type="checkbox" checked={swipes} onChange={(e) => setSwipes(e.currentTarget.checked)} /> {t("compare")}
+          </label>
+          <label class="check">
+            <input id="outlines" type="checkbox" checked={outlines} onChange={(e) => setOutlines(e.currentTarget.checked)} /> {t("outlines")}
+          </label>
+        </div>
         <KeyList
           rows={[
             ["0 – 3", "keyLevel"],

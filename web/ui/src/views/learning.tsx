@@ -4,7 +4,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { execute, jobs as listJobs, metrics, type Assessment, type Metrics } from "../api.js";
 import { Curve } from "../lib/charts.js";
-import { duration, number, percent, t, two, word } from "../lib/i18n.js";
+import { duration, number, percent, t, two } from "../lib/i18n.js";
 import { isActive, jobs, newest, started } from "../lib/jobs.js";
 import { busyWith, LastJob } from "../lib/jobview.js";
 import { acknowledged } from "../lib/labelstore.js";
@@ -80,10 +80,10 @@ export function Learning({ a }: { a: Assessment }) {
           <tr>
             <th scope="col">{t("labels")}</th>
             <th scope="col" class="count">
-              {word("purpose", "train")}
+              {t("toTeach")}
             </th>
             <th scope="col" class="count">
-              {word("purpose", "validate")}
+              {t("toCheck")}
             </th>
           </tr>
         </thead>
