@@ -117,30 +117,14 @@ void assessment_get(const struct service *s, const struct http_request *q, const
     http_reply_validate(q, a);
 }
 
-void export_get(const struct service *s, const struct http_request *q, const char *const *arg,
-                struct http_reply *a)
+void exports_send(const struct http_request *q, struct http_reply *a, const char *path, const char *type,
+                  const char *name)
 {
-    char path[4096], etag[64];
+    char etag[64];
     struct stat st;
-    int i = 0;
-    const struct assessment *as = service_assessment(s, q, arg[0], a);
-    if (!as)
-        return;
-    if (table_exports_reply(s, q, as, arg[1], a))
-        return;
-    if (as->kind != ASSESSMENT_MAP) {
-        http_problem(q, a, 404, NULL, "nothing was predicted yet, so there are no files");
-        return;
-    }
-    while (i < N_EXPORTS && strcmp(exports[i].name, arg[1]) != 0)
-        i++;
-    if (i == N_EXPORTS || !file_join(path, sizeof path, as->dir, exports[i].name, NULL)) {
-        http_problem(q, a, 404, NULL, "this map has no such file");
-        return;
-    }
     a->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (a->fd < 0 || fstat(a->fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        http_problem(q, a, 404, NULL, "this map has no %s", exports[i].name);
+        http_problem(q, a, 404, NULL, "there is no file %s", file_base(path));
         return;
     }
     snprintf(etag, sizeof etag, "\"%" PRIx64 "-%" PRIx64 "-%lx\"", (uint64_t)st.st_size,
@@ -157,15 +141,37 @@ void export_get(const struct service *s, const struct http_request *q, const cha
     uint64_t size = (uint64_t)st.st_size;
     enum http_range kind = http_range_parse(range, size, &a->offset, &a->length);
     if (kind == HTTP_RANGE_UNSATISFIABLE) {
-        http_problem(q, a, 416, NULL, "%s has %" PRIu64 " bytes; the range lies outside", exports[i].name,
+        http_problem(q, a, 416, NULL, "%s has %" PRIu64 " bytes; the range lies outside", file_base(path),
                      size);
         http_reply_header(a, "Content-Range", "bytes */%" PRIu64, size);
         return;
     }
     a->status = kind == HTTP_RANGE_PART ? 206 : 200;
-    a->type = exports[i].type;
+    a->type = type;
     if (kind == HTTP_RANGE_PART)
         http_reply_header(a, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, a->offset,
                           a->offset + a->length - 1, size);
-    http_reply_header(a, "Content-Disposition", "attachment; filename=\"%s-%s\"", as->id, exports[i].name);
+    http_reply_header(a, "Content-Disposition", "attachment; filename=\"%s\"", name);
+}
+
+void export_get(const struct service *s, const struct http_request *q, const char *const *arg,
+                struct http_reply *a)
+{
+    char path[4096], name[160];
+    int i = 0;
+    const struct assessment *as = service_assessment(s, q, arg[0], a);
+    if (!as || table_exports_reply(s, q, as, arg[1], a))
+        return;
+    if (as->kind != ASSESSMENT_MAP) {
+        http_problem(q, a, 404, NULL, "nothing was predicted yet, so there are no files");
+        return;
+    }
+    while (i < N_EXPORTS && strcmp(exports[i].name, arg[1]) != 0)
+        i++;
+    if (i == N_EXPORTS || !file_join(path, sizeof path, as->dir, exports[i].name, NULL)) {
+        http_problem(q, a, 404, NULL, "this map has no such file");
+        return;
+    }
+    snprintf(name, sizeof name, "%.100s-%s", as->id, exports[i].name);
+    exports_send(q, a, path, exports[i].type, name);
 }

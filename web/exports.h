@@ -12,4 +12,9 @@ void exports_describe(cJSON *doc, const struct service *s, const struct http_req
 /* A job as statusInfo of OGC API - Processes. */
 cJSON *exports_job(const struct http_request *q, const struct jobs_info *j);
 
+/* Answers with a file, whole or by byte range, to be saved under a name; 404 where there is none. `type` is
+ * static text. */
+void exports_send(const struct http_request *q, struct http_reply *a, const char *path, const char *type,
+                  const char *name);
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * learning.c - /assessments/{id}/metrics and /models: how the labels grow, what each training took, and what the present
+ * learning.c - /assessments/{id}/metrics: how the labels grow, what each training took, and what the present
  * map is worth on the blind sample - the only labels that can tell, for nobody trained on them. */
 #include "models/base/mem.h"
 #include "web/buildings.h"

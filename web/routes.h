@@ -89,8 +89,9 @@ route_handler building_get, chip_get;                                           
 route_handler review_get;                                                        /* review.c */
 route_handler queue_get;                                                         /* queue.c */
 route_handler labels_get, labels_post, labels_history_get, label_get, label_put, label_delete; /* labels.c */
-route_handler learning_get;             /* learning.c */
-route_handler estimate_get, report_get; /* report_routes.c */
+route_handler learning_get;                             /* learning.c */
+route_handler models_get, model_get, model_weights_get; /* model_files.c */
+route_handler estimate_get, report_get;                 /* report_routes.c */
 route_handler processes_get, process_get, execution_post, jobs_route_get, jobs_events_get, job_get,
     job_delete, job_results_get, job_events_get; /* process_routes.c */
 

@@ -144,7 +144,8 @@ void table_exports_link(const struct service *s, const struct http_request *q, c
                 continue;
             snprintf(title, sizeof title, "%s as %s", k == BUILDINGS ? "Buildings" : name_of(k),
                      formats[f].title);
-            http_link(links, q, "enclosure", formats[f].type, title, "/assessments/%s/exports/%s.%s", as->id,
-                      name_of(k), formats[f].ending);
+            /* Pages list enclosures; what few ask for need not stand among them. */
+            http_link(links, q, formats[f].has_own_file ? "enclosure" : "alternate", formats[f].type, title,
+                      "/assessments/%s/exports/%s.%s", as->id, name_of(k), formats[f].ending);
         }
 }

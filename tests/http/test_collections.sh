@@ -70,7 +70,7 @@ for f in labels.gpkg labels.geojson labels.fgb labels.xlsx zones.gpkg zones.geoj
 done
 check "labels.csv" "$(get "$A/exports/labels.csv" | tr -d '\r' | grep -c '^"POLYGON.*",b[1-6],')" 6
 check "its name" "$(header Content-Disposition "$A/exports/labels.csv")" 'attachment; filename="t-labels.csv"'
-check "linked" "$(get "$A" | jq '[.links[] | select(.rel=="enclosure").href | select(test("exports/(labels|zones|scenes|aoi)[.]"))] | length')" 24
+check "linked" "$(get "$A" | jq '[.links[] | select(.rel=="enclosure" or .rel=="alternate").href | select(test("exports/(labels|zones|scenes|aoi)[.]"))] | length')" 24
 check "no other file" "$(code "$A/exports/labels.exe") $(code "$A/exports/labels")" "404 404"
 
 echo "# a shift as an arrow"

@@ -93,4 +93,15 @@ v=$(awk -F, '$3 == "validate" { print $1; exit }' "$work/labels.csv")
 curl -sS -o /dev/null -X DELETE -H "If-Match: $(get "$A/labels/$v" | jq -r .etag)" "$A/labels/$v"
 check "judged on today's labels" "$(get "$A/metrics" | jq '.curve[0].n_judged')" "$(($(jq '.curve[0].n_judged' "$work/m") - 1))"
 
+echo "# models as files"
+get "$A/models" >"$work/l"
+check "all, the newest first" "$(jq -c '[.models[].id]' "$work/l")" "[$(ls "$root/demo/models" | sed -n 's/^m-\([0-9]*\)[.]safetensors$/\1/p' | sort -rn | sed 's/.*/"m-&"/' | paste -sd,)]"
+m=$(jq -r '.models[0].id' "$work/l")
+get "$A/models/$m" >"$work/card"
+check "a card" "$(jq -c '[.id, .card."train.step", (.card."train.config" | type), (.parameters > 1000)]' "$work/card")" "[\"$m\",\"1\",\"object\",true]"
+get "$A/models/$m/weights.safetensors" >"$work/weights"
+check "its weights" "$(cmp "$work/weights" "$root/demo/models/$m.safetensors" && echo same)" same
+check "a part of them" "$(curl -sS -r 8-107 "$A/models/$m/weights.safetensors" | cmp - <(tail -c +9 "$work/weights" | head -c 100) && echo same)" same
+for none in m-0 m-99 m-01 ../store m-1.labels; do check "no model $none" "$(code --path-as-is "$A/models/${none//\//%2f}") $(code "$A/models/${none//\//%2f}/weights.safetensors")" "404 404"; done
+
 [ $failed -eq 0 ] || { echo "$failed failed"; cat "$work/stderr"; exit 1; }
