@@ -463,7 +463,7 @@ await step("report: totals with intervals, per class and zone, and the way to th
   await waitText("#total-damaged", `Damaged: ${(damaged * buildings) / 10} (${damaged} – ${buildings - 10 + damaged}) of ${buildings} buildings`);
   const classes = await page.locator("#totals tbody tr").evaluateAll((trs) => trs.map((r) => Number(r.children[1].textContent)));
   assert.deepEqual(classes, [...names, "unknown"].map((c) => drawn.filter((x) => x === c).length));
-  assert.match(await page.locator("#open-report").getAttribute("href"), /report\.html\?lang=en&paper=a4$/);
+  assert.match(await page.locator("#open-report").getAttribute("href"), /report\.html\?title=Demo%20tornado&lang=en&paper=a4$/);
   assert.match(await text("#zones"), /North/);
   await look("11_report");
 });

@@ -322,6 +322,7 @@ await step("report: the printed page opens and says the same", async () => {
   const shown = numbers((await text("#total-damaged")).replace(/^[^:]*:/, ""));
   const there = numbers(await printed.locator("body").innerText());
   for (const n of shown) assert.ok(there.includes(n), `the report tells ${n}`);
+  assert.match(await printed.locator("h1").innerText(), /Scenes/);
   // a second policy beside the report's own would take its style away
   assert.match(await printed.evaluate(() => getComputedStyle(document.body).fontFamily), /sans/i, "the printed page has its style");
   if (shots) await printed.screenshot({ path: `${shots}/11_printed.png` });

@@ -399,8 +399,8 @@ export interface SampleSize {
 export const estimate = (id: string, method: string, cut: number): Promise<Estimate> => get(under(id, `estimate?method=${method}&cut=${cut}`));
 /** The same, with the sample that a half-width (a share) needs. */
 export const plan = (id: string, half_width: number): Promise<Estimate> => get(under(id, `estimate?half_width=${half_width}`));
-export const reportUrl = (id: string, kind: "html" | "json", lang: string, paper: string, by: string): string =>
-  under(id, `report.${kind}?lang=${lang}${kind === "html" ? `&paper=${paper}` : ""}${by ? `&reviewed_by=${e(by)}` : ""}`);
+export const reportUrl = (a: Assessment, kind: "html" | "json", lang: string, paper: string, by: string): string =>
+  under(a.id, `report.${kind}?title=${e(a.title)}&lang=${lang}${kind === "html" ? `&paper=${paper}` : ""}${by ? `&reviewed_by=${e(by)}` : ""}`);
 
 /* ---- jobs ------------------------------------------------------------------------------------------------------------ */
 

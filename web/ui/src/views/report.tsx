@@ -163,10 +163,10 @@ export function ReportView({ a }: { a: Assessment }) {
             </label>
           </div>
           <p>
-            <a class="button primary" id="open-report" target="_blank" rel="noopener" href={reportUrl(a.id, "html", lang, paper, by)}>
+            <a class="button primary" id="open-report" target="_blank" rel="noopener" href={reportUrl(a, "html", lang, paper, by)}>
               {t("openReport")}
             </a>{" "}
-            <a class="button" href={reportUrl(a.id, "json", lang, paper, by)}>
+            <a class="button" href={reportUrl(a, "json", lang, paper, by)}>
               JSON
             </a>
           </p>
