@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * lab_diffuse.h - what the files of `aftermap lab diffuse` share: lab_diffuse.c (options, training),
- * lab_diffuse_data.c (images to learn from), lab_diffuse_sample.c (images made). */
+ * lab_diffuse_data.c (images to learn from), lab_diffuse_sample.c (images made), lab_diffuse_compare.c (how far made ones
+ * are from real ones). */
 #ifndef AM_LAB_DIFFUSE_H
 #define AM_LAB_DIFFUSE_H
 
@@ -11,7 +12,8 @@
 enum { DIFFUSE_MAX_CLASSES = 64, DIFFUSE_CLASS_LIST = DIFFUSE_MAX_CLASSES * 33, DIFFUSE_META = 10 };
 
 struct lab_diffuse {
-    const char *model, *data, *out, *plan, *class_name;
+    const char *model, *data, *out, *plan, *class_name, *classifier;
+    struct string_list made; /* folders of samples to compare */
     struct tract_config set;
     unsigned given;
     int verb, size, width, n_count, n_calls;  /* size, n_calls 0: not given */
@@ -46,5 +48,7 @@ void diffuse_images_draw(void *ctx, uint64_t seed, uint64_t index, float *x, int
 
 bool diffuse_sample(const struct lab_diffuse *c, const struct common *common, const struct progress *progress,
                     struct err *e);
+bool diffuse_compare(const struct lab_diffuse *c, const struct common *common, const struct progress *progress,
+                     struct err *e);
 
 #endif

@@ -251,33 +251,50 @@ static bool fill(struct imageset *set, const struct imageset *small, const struc
     return true;
 }
 
+bool synthetic_images_read(struct imageset *small, const char *path, const struct imageset *like, int cut,
+                           struct synthetic_facts *facts, const struct progress *p, struct err *e)
+{
+    char dir[4096], digests[129], **names = list_samples(path, dir, e);
+    *small = (struct imageset){0};
+    *facts = (struct synthetic_facts){0};
+    const bool ok = names && read_samples(small, names, like, cut, facts, p, e);
+    CSLDestroy(names);
+    if (!ok) {
+        imageset_free(small);
+        return false;
+    }
+    const size_t side = (size_t)small->layout.size;
+    file_sha256_buffer(small->px, small->n * side * side * (size_t)small->layout.n_bands, digests);
+    file_sha256_buffer(small->label, small->n * sizeof *small->label, digests + 64);
+    file_sha256_buffer(digests, 128, facts->digest);
+    read_list(dir, facts);
+    return true;
+}
+
+bool synthetic_images_fit(struct imageset *set, struct imageset *small, const struct imageset *like,
+                          uint64_t seed, struct err *e)
+{
+    char size[32];
+    snprintf(size, sizeof size, "samples@size=%d", like->layout.size);
+    *set = (struct imageset){0};
+    if (imageset_shape(small, size, e) && fill(set, small, like, seed, e))
+        return true;
+    imageset_free(set);
+    return false;
+}
+
 bool synthetic_images_load(struct imageset *set, const char *path, const struct imageset *like, int cut,
                            uint64_t seed, struct synthetic_facts *facts, const struct progress *p,
                            struct err *e)
 {
-    struct imageset small = {0};
-    char dir[4096], size[32], digests[129], **names = list_samples(path, dir, e);
+    struct imageset small;
     *set = (struct imageset){0};
-    *facts = (struct synthetic_facts){0};
-    bool ok = names && read_samples(&small, names, like, cut, facts, p, e);
-    if (ok) {
-        file_sha256_buffer(small.px,
-                           small.n * (size_t)small.layout.size * (size_t)small.layout.size *
-                               (size_t)small.layout.n_bands,
-                           digests);
-        file_sha256_buffer(small.label, small.n * sizeof *small.label, digests + 64);
-        file_sha256_buffer(digests, 128, facts->digest);
-        read_list(dir, facts);
-        snprintf(size, sizeof size, "samples@size=%d", like->layout.size);
-    }
-    ok = ok && imageset_shape(&small, size, e) && fill(set, &small, like, seed, e);
+    const bool ok = synthetic_images_read(&small, path, like, cut, facts, p, e) &&
+                    synthetic_images_fit(set, &small, like, seed, e);
     if (ok) {
         snprintf(set->source, sizeof set->source, "%s", path);
         memcpy(set->digest, facts->digest, sizeof set->digest);
     }
     imageset_free(&small);
-    CSLDestroy(names);
-    if (!ok)
-        imageset_free(set);
     return ok;
 }

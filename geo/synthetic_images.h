@@ -21,10 +21,17 @@ struct synthetic_facts {
     char learnt_from[512], learnt_digest[65], learnt_split[32];
 };
 
-/* path: a folder with synthetic-*.tif, or one such file. like: the set they are to join, whose layout and classes
- * they take; cut: of its grades (event.h), -1 for a plain set. All become labelled IMAGESET_TRAIN items whose ids are
- * negative and follow from their content. ERR_INPUT: no image, not made up, of no class or of one that `like` does
- * not know, other bands, not square. */
+/* path: a folder with synthetic-*.tif, or one such file. like: the set they are to join, whose classes they take; cut:
+ * of its grades (event.h), -1 for a plain set. small: the samples as they are, px [n,side,side,bands of all dates] and
+ * label alone, layout.n_dates 1. ERR_INPUT: no image, not made up, of no class or of one that `like` does not know, other
+ * bands, not square. */
+bool synthetic_images_read(struct imageset *small, const char *path, const struct imageset *like, int cut,
+                           struct synthetic_facts *facts, const struct progress *p, struct err *e);
+/* Images of such a small set, which are enlarged in place to the layout of like, with masks: labelled IMAGESET_TRAIN
+ * items whose ids are negative and follow from their content. */
+bool synthetic_images_fit(struct imageset *set, struct imageset *small, const struct imageset *like,
+                          uint64_t seed, struct err *e);
+/* Both. */
 bool synthetic_images_load(struct imageset *set, const char *path, const struct imageset *like, int cut,
                            uint64_t seed, struct synthetic_facts *facts, const struct progress *p,
                            struct err *e);

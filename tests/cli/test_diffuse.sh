@@ -78,7 +78,7 @@ diffuse sample teacher.safetensors --class 1 --count 2 --calls 16 -o taught -q >
 # refusals
 expect 2 'exists already' diffuse train $data -o teacher.safetensors
 expect 2 'no option of .lab diffuse sample' diffuse sample teacher.safetensors --plan 4,1 -o x
-expect 2 'say train, distill or sample' diffuse melt
+expect 2 'say train, distill, sample or compare' diffuse melt
 expect 2 'each number divides' diffuse distill teacher.safetensors $data --plan 16,5 -o x.safetensors
 expect 2 'distilled already' diffuse distill student.safetensors $data -o x.safetensors
 expect 2 'does not divide' diffuse sample teacher.safetensors --calls 5 -o x
@@ -133,6 +133,15 @@ train $data --synthetic made --seed 1 --json -o plain.safetensors 2>/dev/null | 
 expect 3 'shows "0", which is no class of event' train event --synthetic made -o x.safetensors
 "$aftermap" tile --pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg -o bare -q >/dev/null
 expect 3 'has no observed label' train bare --synthetic grades -o x.safetensors
+# how far they are from real images: a model of three updates is further than one half of the real ones from the other
+diffuse compare event grades --classifier real.safetensors --json -q >compared.json || fail 'compare failed'
+jq -e '.rows | length == 2 and .[0].images == "real against real" and .[1].images == "grades" and all(.n == 12) and
+    .[1].swd > .[0].swd and .[1].kcd > .[0].kcd and .[1].fcd > .[0].fcd and .[1].recall < .[0].recall and all(.precision >= 0 and .recall <= 1) and .[1].memory > 0' compared.json >/dev/null ||
+    fail "compare tells $(cat compared.json)"
+expect 3 'no synthetic-' diffuse compare event scene --classifier real.safetensors
+expect 2 'with --classifier' diffuse compare event grades
+expect 6 'is a diffusion model' diffuse compare event grades --classifier event.safetensors
+
 # without the option: a folder of them is no set, an event cut from them no place to learn or label
 mkdir -p set/a set/b && cp made/synthetic-0-*.tif set/a && cp made/synthetic-1-*.tif set/b
 expect 3 'made up by a model' train folder:set -o x.safetensors
