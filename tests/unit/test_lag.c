@@ -170,7 +170,7 @@ static double loss_of(struct problem *p, int kind)
     return p->ttur * ((kind == 2 ? 0 : l->fake - l->real) + 10 * l->penalty);
 }
 
-/* Fourth-order difference of loss `kind` along each tensor's own random direction, and along one number of it,
+/* Central difference of loss `kind` along each tensor's own random direction, and along one number of it,
  * against the gradient. Steps are small enough to cross no kink. */
 static double worst_gradient(struct problem *p, int kind, const double *gradient, int stage)
 {
@@ -182,22 +182,21 @@ static double worst_gradient(struct problem *p, int kind, const double *gradient
     for (int i = 0; i < n; i++)
         for (int one = 0; one < 2; one++) {
             const double h = 1e-5;
-            double *way = numbers(t[i].count, 100 + (uint64_t)i, 1), told = 0, size = 0, at[4];
+            double *way = numbers(t[i].count, 100 + (uint64_t)i, 1), told = 0, size = 0, at[2];
             for (size_t k = 0; one && k < t[i].count; k++)
                 way[k] = k == t[i].count / 3;
             for (size_t k = 0; k < t[i].count; k++) {
                 told += way[k] * gradient[t[i].start + k];
                 size += way[k] * way[k] * gradient[t[i].start + k] * gradient[t[i].start + k];
             }
-            for (int m = 0; m < 4; m++) {
-                const double step = h * (const double[]){-2, -1, 1, 2}[m];
+            for (int m = 0; m < 2; m++) {
                 for (size_t k = 0; k < t[i].count; k++)
-                    p->values[net][t[i].start + k] += step * way[k];
+                    p->values[net][t[i].start + k] += (m ? h : -h) * way[k];
                 at[m] = loss_of(p, kind);
                 for (size_t k = 0; k < t[i].count; k++)
-                    p->values[net][t[i].start + k] -= step * way[k];
+                    p->values[net][t[i].start + k] -= (m ? h : -h) * way[k];
             }
-            const double found = (8 * (at[2] - at[1]) - (at[3] - at[0])) / (12 * h);
+            const double found = (at[1] - at[0]) / (2 * h);
             const double off = fabs(found - told) / (sqrt(size) + 1e-3);
             if (off > 1e-6)
                 print_message("%s of net %d, loss %d: told %g, found %g\n", t[i].name, net, kind, told,
@@ -389,18 +388,18 @@ static double moment(const struct unet_node *o, int reach)
 static void test_equalised(void **state)
 {
     (void)state;
-    enum { SEEDS = 40, MAX = 32 };
+    enum { SEEDS = 60, MAX = 32 };
     const struct lagnet_config c = {
-        .size = 8, .n_stages = 1, .n_colors = 3, .n_noise = 29, .width = 48, .narrow = 48, .n_blocks = 2};
+        .size = 6, .n_stages = 1, .n_colors = 3, .n_noise = 29, .width = 32, .narrow = 32, .n_blocks = 2};
     double ratio[2][MAX] = {{0}};
     int n_convs[2] = {0};
     for (int k = 0; k < 2; k++) {
         const size_t n = count_of(&c, (enum lagnet_kind)k, 1);
-        double *values = calloc(n, sizeof *values), *y = numbers(64 * 3, 8, 1);
+        double *values = calloc(n, sizeof *values), *y = numbers(36 * 3, 8, 1);
         struct lagnet *net = lagnet64_create(&c, (enum lagnet_kind)k, 1, 1, false, NULL);
         assert_true(values && net);
         for (int seed = 0; seed < SEEDS; seed++) {
-            double *x = numbers(256 * 32, 50 + (uint64_t)seed, 1);
+            double *x = numbers(144 * 32, 50 + (uint64_t)seed, 1);
             assert_true(lagnet64_init(&c, (enum lagnet_kind)k, (uint64_t)seed, values, NULL));
             lagnet64_load(net, values);
             lagnet64_forward(net, x, k ? y : NULL, 1, 1);
@@ -416,7 +415,7 @@ static void test_equalised(void **state)
             free(x);
         }
         if (k == 0) /* colours: nothing follows */
-            assert_true(fabs(net->gain[net->u->n_tensors - 2] - sqrt(1.0 / (9 * 48))) < 1e-12);
+            assert_true(fabs(net->gain[net->u->n_tensors - 2] - sqrt(1.0 / (9 * 32))) < 1e-12);
         lagnet64_free(net);
         free(values);
         free(y);
