@@ -112,9 +112,14 @@ made() { curl -sS -m 60 -o "$work/r" -w '%{http_code}' -H "$J" "$base/assessment
     \"footprints\":\"scenes/$4\",\"id_field\":\"$5\",\"size_m\":16,\"gsd_m\":0.5$6}"; }
 ended() { timeout 200 curl -sSN "$base/jobs/$(jq -r .job.jobID "$work/r")/events" | grep '^data: ' | tail -1 | cut -c7- | jq -r .status; }
 check "as an area" "$(made m pre.tif post.tif houses.gpkg bldg_id ',"aoi":"scenes/million.gpkg"') $(jq -r '.errors[0].pointer' "$work/r")" "422 /aoi"
+# Its import is work for a process of its own, which has to be stoppable at any point of it.
 check "as a footprint" "$(made m pre.tif post.tif million.gpkg id '')" 201
-check "it is a building, or refused" "$(ended | grep -cE '^(successful|failed)$')" 1
-check "asked for" "$(code -m 60 "$base/collections/m.buildings/items?limit=1" | grep -cE '^(200|404)$')" 1
+job=$base/jobs/$(jq -r .job.jobID "$work/r")
+until get "$job" | jq -e '.status != "accepted"' >/dev/null; do sleep 0.1; done
+check "meanwhile others are served" "$(code -m 5 "$base/healthz") $(code -m 20 "$base/assessments")" "200 200"
+check "taken back" "$(code -X DELETE "$job" | grep -cE '^(200|409)$')" 1 # 409: it was quick
+until get "$job" | jq -e '.status != "running"' >/dev/null; do sleep 0.1; done
+check "and over" "$(get "$job" | jq -r .status | grep -cE '^(dismissed|failed|successful)$')" 1
 
 echo "# no numbers"
 house() { echo "{\"type\":\"Feature\",\"properties\":{\"id\":\"$1\"},\"geometry\":{\"type\":\"Polygon\",\"coordinates\":[[[$2,46.953],[15.0021,46.953],[15.0021,46.9531],[$2,46.953]]]}}"; }
