@@ -4,20 +4,22 @@
 # Reconstruction Accuracy of `aftermap discover` beside nothing discovered, k-means with the true number of classes, and
 # true labels, for several seeds.
 #
-#   discovery-sets.sh OUT SET HELD [SEEDS [OPTIONS OF discover...]]
-#   discovery-sets.sh usps idx:IMAGES,LABELS 5,6,7,8,9 "1 2 3" --no-mirror --steps 300 --labels-per-class 100
-#   discovery-sets.sh grades EVENT destroyed "1 2 3" --steps 300 --groups 1
+#   discovery_sets.sh OUT SET HELD [SEEDS [OPTIONS OF discover...]]
+#   discovery_sets.sh usps idx:IMAGES,LABELS 5,6,7,8,9 "1 2 3" --no-mirror --steps 300 --labels-per-class 100
+#   discovery_sets.sh grades EVENT destroyed "1 2 3" --steps 300 --groups 1
 #
-# Leaves OUT/results.csv, a row a seed, and a folder a seed with contact sheets. Called again it keeps what is finished. USPS
-# takes about ten seconds of processor time a seed (7,291 images of 16 x 16, 200 steps).
+# AFTERMAP names the program (default: aftermap); needs jq. Leaves OUT/results.csv, a row a seed, and a folder a seed with
+# contact sheets. Called again it keeps what is finished. USPS takes about ten seconds of processor time a seed (7,291
+# images of 16 x 16, 300 steps); with --retrain some minutes.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '3,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1 set=$2 held=$3 seeds=${4:-1 2 3}
 shift 3
 [ $# -eq 0 ] || shift
+command -v jq >/dev/null || { echo 'discovery_sets.sh needs jq' >&2; exit 2; }
 mkdir -p "$out"
 for seed in $seeds; do
-    [ -e "$out/seed-$seed/discover.json" ] || aftermap discover "$set" --hold-out "$held" --seed "$seed" -o "$out/seed-$seed" "$@"
+    [ -e "$out/seed-$seed/discover.json" ] || "${AFTERMAP:-aftermap}" discover "$set" --hold-out "$held" --seed "$seed" -o "$out/seed-$seed" "$@"
 done
 {
     echo seed,held_out,found,dra,dra_known,dra_novel,many_to_one,rejected,dra_nothing,dra_kmeans,supervised,test_reconstructed,test_true,seconds
