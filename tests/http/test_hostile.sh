@@ -159,7 +159,7 @@ check "no longitude beyond 180" "$(get "$base/collections/f.buildings/items" | j
 echo "# afterwards"
 check "the same server" "$(kill -0 $first && echo yes) $(code "$base/readyz")" "yes 200"
 peak=$(sed -n 's/^VmHWM:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$first/status")
-if grep -q __asan_init "$program"; then
+if grep -qE "__(a|t)san_init" "$program"; then
     echo "     its memory is the sanitizer's"
 else
     check "no more than 400 MB at any time" "$([ "$peak" -lt 400000 ] && echo yes || echo "$peak kB")" yes
