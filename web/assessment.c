@@ -142,6 +142,23 @@ static int16_t thousandths(OGRFeatureH feature, int field, double most)
     return v >= 0 && v <= most ? (int16_t)lround(v * 1000) : ASSESSMENT_NO_P;
 }
 
+/* A building on the 180th meridian has longitudes near both of its ends; RFC 7946, 3.1.9 wants it in two parts. Takes
+ * the geometry. */
+static OGRGeometryH split_at_dateline(OGRGeometryH g)
+{
+    OGREnvelope box;
+    OGR_G_GetEnvelope(g, &box);
+    if (OGR_G_IsEmpty(g) || !(box.MaxX - box.MinX > 180))
+        return g;
+    OGRGeomTransformerH t = OGR_GeomTransformer_Create(NULL, (char *[]){(char[]){"WRAPDATELINE=YES"}, NULL});
+    OGRGeometryH split = t ? OGR_GeomTransformer_Transform(t, g) : NULL;
+    OGR_GeomTransformer_Destroy(t);
+    if (!split)
+        return g;
+    OGR_G_DestroyGeometry(g);
+    return split;
+}
+
 static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTransformationH to_lonlat,
                          struct building *b, struct err *e)
 {
@@ -154,6 +171,7 @@ static bool read_feature(struct reader *r, OGRFeatureH feature, OGRCoordinateTra
     OGREnvelope box = {1, 0, 1, 0}; /* fits no query */
     if (g && !OGR_G_IsEmpty(g)) {
         OGR_G_FlattenTo2D(g);
+        b->geometry = g = split_at_dateline(g);
         OGR_G_GetEnvelope(g, &box);
     }
     if (!isfinite(box.MinX + box.MinY + box.MaxX +

@@ -145,16 +145,18 @@ for phase in a b; do
 done
 box() { echo "{\"type\":\"Feature\",\"properties\":{\"id\":\"$1\"},\"geometry\":{\"type\":\"Polygon\",\"coordinates\":[[[$2,$y],[$(($2 + 8)),$y],[$(($2 + 8)),$((y + 8))],[$2,$((y + 8))],[$2,$y]]]}}"; }
 echo "{\"type\":\"FeatureCollection\",\"crs\":{\"type\":\"name\",\"properties\":{\"name\":\"urn:ogc:def:crs:EPSG::32760\"}},\"features\":[
-    $(box w1 $((x - 100))),$(box w2 $((x - 60))),$(box w3 $((x - 40))),$(box e1 $((x + 40))),$(box e2 $((x + 80)))]}" >"$root/scenes/fiji.geojson"
+    $(box w1 $((x - 100))),$(box w2 $((x - 60))),$(box w3 $((x - 40))),$(box on $((x - 4))),$(box e1 $((x + 40))),$(box e2 $((x + 80)))]}" >"$root/scenes/fiji.geojson"
 check "made" "$(made f a.tif b.tif fiji.geojson id '')" 201
 check "imported" "$(ended)" successful
 until [ "$(get "$base/assessments/f" | jq -r .state)" = ready ]; do sleep 0.1; done
 ids() { get "$base/collections/f.buildings/items?$1" | jq -r '[.features[].properties.bldg_id] | sort | join(" ")'; }
-check "a box across it" "$(ids bbox=179.99,-18,-179.99,-16)" "e1 e2 w1 w2 w3"
-check "west of it" "$(ids bbox=179.99,-18,180,-16)" "w1 w2 w3"
-check "east of it" "$(ids bbox=-180,-18,-179.99,-16)" "e1 e2"
+check "a box across it" "$(ids bbox=179.99,-18,-179.99,-16)" "e1 e2 on w1 w2 w3"
+check "west of it" "$(ids bbox=179.99,-18,180,-16)" "on w1 w2 w3"
+check "east of it" "$(ids bbox=-180,-18,-179.99,-16)" "e1 e2 on"
 check "all around but there" "$(ids bbox=-179.9,-18,179.9,-16)" ""
-check "no longitude beyond 180" "$(get "$base/collections/f.buildings/items" | jq '[.features[].geometry.coordinates[][][0] | . <= 180 and . >= -180] | all')" true
+get "$base/collections/f.buildings/items" >"$work/f"
+check "the one upon it is in two parts, a side each" "$(jq -c '[.features[] | select(.properties.bldg_id=="on").geometry | .type, (.coordinates[] | [flatten | _nwise(2) | .[0]] | (max - min < 0.001))]' "$work/f")" '["MultiPolygon",true,true]'
+check "no longitude beyond 180" "$(jq '[.features[].geometry.coordinates | flatten | _nwise(2) | .[0] | . <= 180 and . >= -180] | all' "$work/f")" true
 
 echo "# afterwards"
 check "the same server" "$(kill -0 $first && echo yes) $(code "$base/readyz")" "yes 200"
