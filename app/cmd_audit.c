@@ -120,6 +120,12 @@ static void parse_end(struct audit_cmd *c, struct argp_state *state)
 {
     if (!c->model)
         argp_error(state, "name the model to audit");
+    if (strstr(c->model, "://"))
+        argp_error(
+            state,
+            "'%s' is an address; audit asks a model file of yours, with --answers as its service gives them. "
+            "aftermap serve predicts no single images, so there is nothing there to ask",
+            c->model);
     if (!c->images)
         argp_error(state, "name images to ask about with --images");
     if (c->steps > 0 && c->budget_s > 0)

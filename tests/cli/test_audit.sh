@@ -44,6 +44,7 @@ expect 5 'query budget is exhausted: 5 of 15 queries are left, 10 more' audit --
 expect 3 'training split has 96 images; ask for fewer' audit --queries 97
 expect 2 'full, label or decimals' audit --answers sum
 expect 6 'is no model' "$aftermap" audit images.idx --images "$data"
+expect 2 'is an address; audit asks a model file' "$aftermap" audit http://127.0.0.1:1/models/1 --images "$data"
 got=0
 timeout --preserve-status -s INT 3 "$aftermap" audit teacher.safetensors --images "$data" --queries 20 --budget 10m -q 2>err.txt >out.txt || got=$?
 [ "$got" -eq 130 ] || fail "an interrupted audit ended with $got: $(cat err.txt)"
