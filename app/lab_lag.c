@@ -322,6 +322,23 @@ static bool find_gsd(const struct lab_lag *c, const struct lag_images *images, d
     return ev;
 }
 
+/* What a run would be and need: networks of the last stage, and six numbers for each weight. */
+static bool say_plan(const struct lag_config *t, const struct lag_images *images, struct err *e)
+{
+    struct lag_step s = {0};
+    struct lag_run *r = lag_create(t, e);
+    const bool ok = r && lag_step_open(&s, &t->net, t->net.n_stages, t->batch, e);
+    if (ok)
+        console_say(
+            "dry run: %zu images of %d pixels and %d bands, from %d pixels; %zu weights, %.0f MB at the last "
+            "stage; nothing was trained",
+            images->n, images->all.size, images->n_bands, t->net.size, lag_weights(r),
+            (double)(lag_step_bytes(&s) + 6 * sizeof(float) * lag_weights(r)) / 1e6);
+    lag_step_close(&s);
+    lag_free(r);
+    return ok;
+}
+
 static bool run_training(struct lab_lag *c, const struct common *common, const struct progress *progress,
                          struct err *e)
 {
@@ -347,13 +364,7 @@ static bool run_training(struct lab_lag *c, const struct common *common, const s
         meta[n_meta++] = (struct checkpoint_meta){"gsd_m", gsd};
     }
     if (ok && common->dry_run) {
-        r = lag_create(&t, e);
-        ok = r;
-        if (ok)
-            console_say(
-                "dry run: %zu images of %d pixels and %d bands, from %d pixels, %zu weights; nothing was "
-                "trained",
-                images.n, images.all.size, images.n_bands, t.net.size, lag_weights(r));
+        ok = say_plan(&t, &images, e);
     } else if (ok) {
         r = c->resume ? lag_resume(c->out, &t, e) : lag_create(&t, e);
         clock_gettime(CLOCK_MONOTONIC, &begun);
@@ -403,7 +414,11 @@ const struct command command_lab_lag = {
            "(sd), and a "
            "sheet. Versions keep place and coordinate system on the finer grid.\n\n"
            "Interrupting train writes the state; --resume goes on and ends in the same bits as an unbroken "
-           "run.\n\n"
+           "run. Memory "
+           "for a batch of 16 at the last stage: 43 MB at 16 pixels, 129 MB at 32; of the paper's widths at "
+           "32 pixels 1.2 "
+           "GB (--dry-run says it). An update at 28 pixels and --width 32 takes a tenth of a second of one "
+           "core.\n\n"
            "Examples: aftermap lab lag train event --size 32 --scale 4 -o lag.safetensors\n"
            "aftermap lab lag measure event --model lag.safetensors -n 16 -o claims\n"
            "aftermap lab lag enhance coarse.tif --model lag.safetensors -n 6 -o versions",

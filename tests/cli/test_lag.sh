@@ -72,6 +72,8 @@ cmp -s made/synthetic-coarse-1.tif made/synthetic-coarse-2.tif && fail 'versions
 lag enhance coarse.tif --model lag.safetensors -n 2 -o fewer --seed 7 -q >/dev/null
 cmp -s made/synthetic-coarse-2.tif fewer/synthetic-coarse-2.tif || fail 'asking for fewer changes what is there'
 
+expect 0 'from 4 pixels; .* MB at the last' lag train $data --dry-run -o x.safetensors
+
 # refusals
 expect 2 'exists already' lag enhance coarse.tif --model lag.safetensors -n 2 -o made
 expect 2 'exists already' lag train $data -o lag.safetensors
