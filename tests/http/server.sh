@@ -13,6 +13,7 @@ finish() {
 trap finish EXIT
 
 start_server() { # further options and folders
+    : >"$work/stdout" # an earlier server's address must not be taken for this one's
     "$program" serve "$@" --port 0 >"$work/stdout" 2>"$work/stderr" &
     server=$!
     for _ in $(seq 200); do
