@@ -73,7 +73,7 @@ static const struct argp_option options[] = {
      "0.6)",
      2},
     {"merge", KEY_MERGE, "C", 0, "Merge two groups from this confusion on (default 0.3)", 2},
-    {"max-harm", KEY_HARM, "A", 0, "Accuracy that known classes may lose to a group (default 0.01)", 2},
+    {"max-harm", KEY_HARM, "A", 0, "Accuracy that known classes may lose to a group (default 0.05)", 2},
     {"core", KEY_CORE, "SHARE", 0,
      "Share of a group, nearest its centre, that teaches the next round (default 0.7)", 2},
     {"rounds", KEY_ROUNDS, "N", 0, "At most N rounds (default 5)", 2},

@@ -51,7 +51,7 @@ void discovery_defaults(struct discovery_options *o)
                                     .min_confidence = 0,
                                     .merge = 0.3,
                                     .min_f1 = 0.6,
-                                    .max_harm = 0.01,
+                                    .max_harm = 0.05,
                                     .min_items = 30,
                                     .core = 0.7,
                                     .rounds = 5,

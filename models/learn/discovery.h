@@ -14,7 +14,7 @@
  *   4. Merge what a learner in B cannot tell apart: while two candidates have confusion C_ij + C_ji >= 0.3 (rows
  *      normalised, on held-out halves), the worst pair becomes one.
  *   5. Learnability: a learner in B, taught half of a candidate beside the known classes, must find the other half:
- *      F1 >= tau; known classes may lose no more than 0.01 of their accuracy; 30 items at least. Best first, each
+ *      F1 >= tau; known classes may lose no more than 0.05 of their accuracy; 30 items at least. Best first, each
  *      beside those accepted before it.
  *   6. Accepted candidates teach with the 70 % nearest to their centre, everything else goes back to the pool.
  *   Until nothing is accepted, too few are rejected, or 5 rounds have passed.
@@ -23,6 +23,9 @@
  * only a learner that sees something else can tell a class from a cut. Why tau is measured: two views of one image
  * are never independent, so the same cut is made through every known class, which holds no new class, and tau is the
  * 95th percentile of the F1 that these reach, 0.6 at least. It errs towards finding nothing.
+ *
+ * Why 0.05: with 300 labels kept aside, 0.01 is three of them, and half of true digits was turned away for it (USPS, five
+ * classes hidden, three seeds: reconstruction accuracy 0.60 at 0.01, 0.73 at 0.05, k-means 0.68).
  *
  * The learner is the linear discriminant with a shared, shrunk covariance: no steps, no seed, one factorisation.
  * Where networks are learnt anew each round, the caller's views() does that.
@@ -59,7 +62,7 @@ struct discovery_options {
     double min_confidence; /* an item with less is rejected, too: 0 (none is) */
     double merge;          /* 0.3 */
     double min_f1;         /* tau is never below: 0.6 */
-    double max_harm;       /* accuracy that known classes may lose: 0.01 */
+    double max_harm;       /* accuracy that known classes may lose: 0.05 */
     size_t min_items;      /* of a class: 30 */
     double core;           /* share of a class that teaches: 0.7 */
     int rounds, restarts;  /* 5, 5 */
