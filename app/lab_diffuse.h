@@ -48,7 +48,7 @@ void diffuse_images_draw(void *ctx, uint64_t seed, uint64_t index, float *x, int
 
 bool diffuse_sample(const struct lab_diffuse *c, const struct common *common, const struct progress *progress,
                     struct err *e);
-bool diffuse_compare(const struct lab_diffuse *c, const struct common *common, const struct progress *progress,
-                     struct err *e);
+bool diffuse_compare(const struct lab_diffuse *c, const struct common *common,
+                     const struct progress *progress, struct err *e);
 
 #endif

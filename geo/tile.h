@@ -24,7 +24,7 @@ struct tile_options {
     double max_blank;        /* 0.25 */
     struct split_options split;
     const struct alignment_options
-        *align; /* NULL: chips as the images lie; else aligned before they appear */
+        *align;           /* NULL: chips as the images lie; else aligned before they appear */
     bool allow_synthetic; /* images that a model made up are taken, and the event says "synthetic": true */
     bool overwrite, dry_run;
     const char *out; /* event folder */

@@ -63,9 +63,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         abort();
     }
     write_file("a.tif", "II*");
-    write_file("z.geojson",
-               "{\"type\":\"FeatureCollection\",\"features\":[{\"type\":\"Feature\",\"properties\":{\"id\":\"z\"},"
-               "\"geometry\":{\"type\":\"Polygon\",\"coordinates\":[[[1,1],[2,1],[2,2],[1,1]]]}}]}");
+    write_file(
+        "z.geojson",
+        "{\"type\":\"FeatureCollection\",\"features\":[{\"type\":\"Feature\",\"properties\":{\"id\":\"z\"},"
+        "\"geometry\":{\"type\":\"Polygon\",\"coordinates\":[[[1,1],[2,1],[2,2],[1,1]]]}}]}");
     atexit(remove_root);
     return 0;
 }
@@ -121,10 +122,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const char *method;
         route_handler *handler;
         const char *arg[2];
-    } routes[] = {{"POST", session_post, {NULL}},           {"POST", upload_post, {NULL}},
-                  {"POST", assessments_post, {NULL}},       {"PATCH", assessment_patch, {"a"}},
-                  {"PUT", label_put, {"a", "b1"}},          {"POST", labels_post, {"a"}},
-                  {"POST", execution_post, {"train"}},      {"POST", execution_post, {"align"}},
+    } routes[] = {{"POST", session_post, {NULL}},       {"POST", upload_post, {NULL}},
+                  {"POST", assessments_post, {NULL}},   {"PATCH", assessment_patch, {"a"}},
+                  {"PUT", label_put, {"a", "b1"}},      {"POST", labels_post, {"a"}},
+                  {"POST", execution_post, {"train"}},  {"POST", execution_post, {"align"}},
                   {"POST", execution_post, {"predict"}}};
     enum { N_ROUTES = sizeof routes / sizeof *routes };
     if (!size || size > 1 << 16)
@@ -138,7 +139,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (k == N_ROUTES) {
         check_area(body, size - 1);
     } else {
-        struct http_request q = {.method = routes[k].method, .body = body, .body_size = size - 1, .header = header};
+        struct http_request q = {
+            .method = routes[k].method, .body = body, .body_size = size - 1, .header = header};
         struct http_reply a;
         snprintf(q.base, sizeof q.base, "http://127.0.0.1:1");
         http_reply_init(&a);
