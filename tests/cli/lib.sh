@@ -16,6 +16,15 @@ fail() {
     failures=$((failures + 1))
 }
 
+# COMMAND | says PATTERN...: grep's verdict, having read to the end. Of a reader that leaves early the command would learn by
+# SIGPIPE, now and then, and pipefail would call that a failure.
+says() {
+    local got=0
+    grep -q "$@" || got=$?
+    cat >/dev/null
+    return $got
+}
+
 # expect STATUS PATTERN COMMAND...: runs it, wants this exit status and one line on stderr that matches.
 expect() {
     local status=$1 pattern=$2 got=0

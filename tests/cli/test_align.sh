@@ -48,7 +48,7 @@ cmp -s once/chips.tif plain/chips.tif || fail '--reset does not give the old chi
 id=$(sed -n '2s/,.*//p' found.csv | tr -d '"')
 printf 'bldg_id,shift_x,shift_y\n%s,0.75,-1.5\n' "$id" >hand.csv
 "$aftermap" align event --hand hand.csv -q >/dev/null || fail 'shifts by hand'
-ogrinfo -q event/chips.gpkg buildings -where "bldg_id = '$id'" 2>&1 | grep -qE 'shift_y .*= -1.5' || fail 'the shift by hand is not there'
+ogrinfo -q event/chips.gpkg buildings -where "bldg_id = '$id'" 2>&1 | says -E 'shift_y .*= -1.5' || fail 'the shift by hand is not there'
 printf 'bldg_id,shift_x,shift_y\nnobody,0,0\n' >bad.csv
 expect 3 "no building 'nobody'" "$aftermap" align event --hand bad.csv
 expect 3 'no such event' "$aftermap" align nowhere

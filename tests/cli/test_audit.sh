@@ -66,6 +66,6 @@ expect 2 'random:INPUTS-UNITS-OUTPUTS' "$aftermap" lab extract random:10-8
 
 for command in audit distil 'lab extract'; do
     # shellcheck disable=SC2086
-    "$aftermap" help $command | tr -s ' \n' ' ' | grep -q 'Jagielski' || fail "help $command names no source"
+    "$aftermap" help $command | tr -s ' \n' ' ' | says 'Jagielski' || fail "help $command names no source"
 done
 finish

@@ -38,7 +38,7 @@ cmp -s again.safetensors lag.safetensors || fail 'a run that was stopped ends in
 lag measure $data --model lag.safetensors -n 4 -o claims --json -q >claims.json || fail 'measure failed'
 jq -e '.synthetic and .images == 24 and .versions == 4 and .sd > 0 and .rho > 0 and .off_centre > 0' claims.json >/dev/null ||
     fail "measure reports $(cat claims.json)"
-gdalinfo claims/synthetic-sheet.png 2>/dev/null | grep -q 'SYNTHETIC (aftermap lag' || fail 'the sheet is not marked'
+gdalinfo claims/synthetic-sheet.png 2>/dev/null | says 'SYNTHETIC (aftermap lag' || fail 'the sheet is not marked'
 
 # versions of an image on the ground: 10 x 6 pixels of 2 m -> 40 x 24 of half a metre, at the same place
 {
@@ -99,7 +99,7 @@ id=$(ogrinfo -q -sql 'SELECT bldg_id FROM buildings WHERE page >= 0 LIMIT 1' eve
 lag enhance event --building "$id" --model event.safetensors -n 2 -o chips --json -q >chips.json || fail 'enhance an event'
 jq -e '(.images | length) == 2' chips.json >/dev/null || fail "$(cat chips.json)"
 first=chips/synthetic-$(jq -r '.images[0].name' chips.json)-1.tif
-gdalinfo "$first" | grep -q 'Pixel Size = (0.1250*,-0.1250*)' || fail 'chips on another grid'
+gdalinfo "$first" | says 'Pixel Size = (0.1250*,-0.1250*)' || fail 'chips on another grid'
 gdal_translate -q -srcwin 0 0 200 200 scene/pre.tif part.tif
 lag enhance part.tif --model event.safetensors -n 2 -o finer >/dev/null 2>warned.txt || fail 'enhance an image by an event'"'"'s model'
 grep -q 'wrong size' warned.txt || fail 'no word about pixels of another size than learnt'

@@ -30,7 +30,7 @@ in_split ungraded train >open.fids
 # ---- label next
 
 "$aftermap" label next ungraded --n 20 -q >first.csv || fail 'label next without a model'
-head -n 1 first.csv | grep -qx 'bldg_id,fid,score,why,purpose,lon,lat' || fail "header: $(head -n 1 first.csv)"
+head -n 1 first.csv | says -x 'bldg_id,fid,score,why,purpose,lon,lat' || fail "header: $(head -n 1 first.csv)"
 [ "$(column first.csv fid | sort -u | wc -l)" -eq 20 ] || fail 'not 20 different buildings'
 [ -z "$(column first.csv fid | sort | comm -23 - open.fids)" ] || fail 'asked outside the training split'
 [ "$(column first.csv purpose | grep -cx validate)" -eq 4 ] || fail 'not a fifth of the picks is blind'
@@ -80,7 +80,7 @@ play=(--oracle labels --method supervised --preset lite3 --batch 4 --steps 10 --
 paste -d, <(column whole/questions.csv fid) <(column whole/questions.csv answer) | sort >got
 paste -d, <(column event.csv fid) <(column event.csv dmg_class) | sort | join -t, - <(cut -d, -f1 got) >want
 cmp -s got want || fail 'answers are not the grades of the event'
-ls whole/round-*.safetensors | tr '\n' ' ' | grep -qx 'whole/round-02.safetensors whole/round-03.safetensors ' ||
+ls whole/round-*.safetensors | tr '\n' ' ' | says -x 'whole/round-02.safetensors whole/round-03.safetensors ' ||
     fail 'not the last two models are kept'
 
 # the model's own list of training labels: the questions of purpose train, and no other
@@ -156,12 +156,12 @@ fi
 
 # why it stops
 "$aftermap" loop event "${play[@]}" --stop-change 1 --rounds 9 -o quiet -q --json >quiet.json || fail 'loop --stop-change'
-jq -r .stopped quiet.json | grep -q '^round 3: fewer than 100 % of the predictions changed in each of the last 3 rounds' ||
+jq -r .stopped quiet.json | says '^round 3: fewer than 100 % of the predictions changed in each of the last 3 rounds' ||
     fail "stopped: $(jq -r .stopped quiet.json)"
 "$aftermap" loop event "${play[@]}" --per-round 60 --seeds 10 --rounds 9 -o all -q --json >all.json || fail 'ask all'
-jq -r .stopped all.json | grep -q 'no building left to ask about' || fail "stopped: $(jq -r .stopped all.json)"
+jq -r .stopped all.json | says 'no building left to ask about' || fail "stopped: $(jq -r .stopped all.json)"
 [ "$(column all/questions.csv fid | sort | comm -3 - train.fids | wc -l)" -eq 0 ] || fail 'not everybody was asked'
-jq -r .stopped whole/loop.json | grep -qx 'round 3: all rounds are played' || fail "stopped: $(jq -r .stopped whole/loop.json)"
+jq -r .stopped whole/loop.json | says -x 'round 3: all rounds are played' || fail "stopped: $(jq -r .stopped whole/loop.json)"
 
 # an oracle in a file: the same grades give the same campaign
 paste -d, <(column event.csv bldg_id) <(column event.csv dmg_level) | sed '1i bldg_id,seen' >survey.csv

@@ -22,7 +22,7 @@ for method in supervised pseudolabel pimodel meanteacher vat uda mixmatch remixm
         >/dev/null 2>err.txt || fail "$method: $(cat err.txt)"
     [ "$("$aftermap" info $method.safetensors --json | jq -r '.[0].metadata["train.config"] | fromjson | .method')" = $method ] ||
         fail "the model of $method does not say so"
-    "$aftermap" help train | tr -s ' \n' ' ' | grep -qw $method || fail "help does not name $method"
+    "$aftermap" help train | tr -s ' \n' ' ' | says -w $method || fail "help does not name $method"
 done
 
 # a map of a place without a single label, from the labels of another; the same with a few of its own

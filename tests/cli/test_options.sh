@@ -3,7 +3,7 @@
 # shellcheck source=lib.sh
 source "$(dirname "$0")/lib.sh"
 
-"$aftermap" --version | grep -qE '^aftermap [0-9]+\.[0-9]+\.[0-9]+$' || fail 'no version'
+"$aftermap" --version | says -E '^aftermap [0-9]+\.[0-9]+\.[0-9]+$' || fail 'no version'
 for command in tile train assess evaluate serve info help completion; do
     "$aftermap" help $command >help.txt || fail "help $command"
     # argp adds its own two lines to --help

@@ -156,6 +156,6 @@ done <places
 
 "$aftermap" evaluate map_two --truth event --json >score.json 2>/dev/null || fail 'evaluate'
 for figure in auroc auprc f1 accuracy; do
-    tr -d '\t\n ' <score.json | grep -qE "\"$figure\":\{\"value\":[^,]*,\"low\":[^,]*,\"high\":" || fail "evaluate --json has no $figure"
+    tr -d '\t\n ' <score.json | says -E "\"$figure\":\{\"value\":[^,]*,\"low\":[^,]*,\"high\":" || fail "evaluate --json has no $figure"
 done
 finish

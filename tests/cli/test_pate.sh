@@ -11,13 +11,13 @@ quick=(--preset lite3 --teachers 5 --teacher-steps 20 --teacher-batch 4 --steps 
 pate() { "$aftermap" lab pate "$data" "${quick[@]}" "$@"; }
 
 # help, the group, completions
-"$aftermap" lab --help | grep -q 'lab pate' || fail 'lab --help does not list pate'
-"$aftermap" help lab | grep -q 'lab pate' || fail 'help lab does not list pate'
-"$aftermap" lab pate --help | tr -s ' \n' ' ' | grep -q 'Papernot et al. 2018' || fail 'lab pate --help names no source'
+"$aftermap" lab --help | says 'lab pate' || fail 'lab --help does not list pate'
+"$aftermap" help lab | says 'lab pate' || fail 'help lab does not list pate'
+"$aftermap" lab pate --help | tr -s ' \n' ' ' | says 'Papernot et al. 2018' || fail 'lab pate --help names no source'
 "$aftermap" help lab pate >help.txt && grep -q -- '--max-epsilon' help.txt || fail 'help lab pate'
 expect 2 "no command 'lab patch'" "$aftermap" lab patch
 expect 2 'name a command of the group lab' "$aftermap" lab
-"$aftermap" help --man | grep -qF 'sigma-threshold' || fail 'the man page lacks --sigma-threshold'
+"$aftermap" help --man | says -F 'sigma-threshold' || fail 'the man page lacks --sigma-threshold'
 "$aftermap" completion bash >bash.txt && bash -n bash.txt || fail 'bash completion does not parse'
 complete_in_bash() { bash -c 'source ./bash.txt; COMP_WORDS=('"$1"'); COMP_CWORD='"$2"'; _aftermap; echo "${COMPREPLY[*]}"' 2>/dev/null; }
 [ "$(complete_in_bash 'aftermap lab p' 2)" = pate ] || fail 'bash does not complete lab p'

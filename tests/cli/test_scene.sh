@@ -17,7 +17,7 @@ fail() {
 
 # has FILE TEXT: gdalinfo's view of FILE holds TEXT
 has() {
-    gdalinfo "$1" | grep -qF -- "$2" || fail "$1: gdalinfo does not say '$2'"
+    grep -qF -- "$2" <<<"$(gdalinfo "$1")" || fail "$1: gdalinfo does not say '$2'"
 }
 
 count() {
