@@ -6,7 +6,8 @@
  * dropped, invalid rings repaired by GEOS's MakeValid (and counted), of collections only the areas are kept,
  * points become squares on the working grid. Rows in which nothing of that is left are no footprints: they
  * are left out, counted and reported, as are ids that occur twice (they get a suffix: joins by id must stay
- * one to one). Areas are geodesic (Karney 2013, PROJ's geodesic.h), because a square degree is no unit of
+ * one to one). So is an outline of more than MAX_POINTS: no building has that many, and the repair and the tests of
+ * validity take minutes over a million. Areas are geodesic (Karney 2013, PROJ's geodesic.h), because a square degree is no unit of
  * area.
  *
  * Labels outside the scale and the map are collected over the whole source and reported together. */
@@ -54,6 +55,8 @@ void vector_set_free(struct vector_set *s)
 /* ---- geometry
  * ---------------------------------------------------------------------------------------------------------
  */
+
+enum { MAX_POINTS = 50000 };
 
 static double ring_area(OGRGeometryH ring)
 {
@@ -140,11 +143,17 @@ static OGRGeometryH clean_areas(OGRGeometryH g, bool *repaired)
     return out;
 }
 
+/* By its well-known binary: a point is two doubles at least. */
+static bool has_too_many_points(OGRGeometryH g)
+{
+    return OGR_G_WkbSizeEx(g) / (2 * sizeof(double)) > MAX_POINTS;
+}
+
 /* The footprint in lon/lat from a source geometry; NULL when nothing usable is in it. */
 static OGRGeometryH footprint_of(struct reading *r, OGRGeometryH source,
                                  OGRCoordinateTransformationH to_lonlat)
 {
-    if (!source || OGR_G_IsEmpty(source) || !all_finite(source))
+    if (!source || OGR_G_IsEmpty(source) || !all_finite(source) || has_too_many_points(source))
         return NULL;
     OGRwkbGeometryType type = wkbFlatten(OGR_G_GetGeometryType(source));
     bool repaired = false,

@@ -149,6 +149,35 @@ static void test_repair_and_drop(void **state)
     vector_set_free(&set);
 }
 
+/* A star of a million points keeps GEOS busy for minutes; it is no building. */
+static void test_too_many_points(void **state)
+{
+    (void)state;
+    enum { N_POINTS = 60000, ROOM = 40 * N_POINTS };
+    const double turn = 2 * acos(-1) / N_POINTS;
+    char *text = malloc(ROOM);
+    assert_non_null(text);
+    fx_begin(&features);
+    fx_building(&features, "\"id\":1", 50, 50, 10);
+    int at = snprintf(text, ROOM,
+                      "%s,{\"type\":\"Feature\",\"properties\":{\"id\":2},\"geometry\":{\"type\":\"Polygon\","
+                      "\"coordinates\":[[",
+                      features.text);
+    for (int i = 0; i <= N_POINTS; i++) {
+        double r = i % 2 ? 20 : 19.9, angle = turn * (i % N_POINTS);
+        at += snprintf(text + at, (size_t)(ROOM - at), "%s[%.3f,%.3f]", i ? "," : "",
+                       east0 + 60 + r * cos(angle), north0 - 60 + r * sin(angle));
+    }
+    at += snprintf(text + at, (size_t)(ROOM - at), "]]}}]}");
+    assert_true(at < ROOM);
+    fx_text("star.geojson", text);
+    free(text);
+    must_read((struct vector_options){.path = fx_path("star.geojson")});
+    assert_int_equal(set.n, 1);
+    assert_int_equal(set.n_dropped, 1);
+    vector_set_free(&set);
+}
+
 static void test_folder_csv_gpkg(void **state)
 {
     (void)state;
@@ -346,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_place_id_level),
         cmocka_unit_test(test_duplicate_ids),
         cmocka_unit_test(test_repair_and_drop),
+        cmocka_unit_test(test_too_many_points),
         cmocka_unit_test(test_folder_csv_gpkg),
         cmocka_unit_test(test_labels),
         cmocka_unit_test(test_label_map),
