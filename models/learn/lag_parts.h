@@ -6,6 +6,7 @@
 #define AM_LAG_PARTS_H
 
 #include "models/learn/lag.h"
+#include "models/net/unet_file.h"
 
 struct lag_run {
     struct lag_config config;
@@ -19,13 +20,8 @@ struct lag_run {
     float *full, *x, *y, *z, *u; /* a batch */
 };
 
-struct lag_block { /* the weight-like arrays a file holds */
-    const char *prefix;
-    enum lagnet_kind kind;
-    float *values;
-};
-enum { LAG_BLOCKS = 5 };
-void lag_blocks(const struct lag_run *r, struct lag_block block[LAG_BLOCKS]);
+enum { LAG_BLOCKS = 5 }; /* the weight-like arrays a file holds */
+void lag_blocks(const struct lag_run *r, struct unet_file_block block[LAG_BLOCKS]);
 
 static inline size_t lag_full_size(const struct lagnet_config *c)
 {

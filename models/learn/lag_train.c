@@ -53,13 +53,15 @@ struct lag_place lag_place_at(const struct lag_config *c, uint64_t done)
     return part % 2 ? (struct lag_place){part / 2 + 2, at - part} : (struct lag_place){part / 2 + 1, 1};
 }
 
-void lag_blocks(const struct lag_run *r, struct lag_block block[LAG_BLOCKS])
+void lag_blocks(const struct lag_run *r, struct unet_file_block block[LAG_BLOCKS])
 {
-    block[0] = (struct lag_block){"net.g.", LAGNET_GENERATOR, r->values[0]};
-    block[1] = (struct lag_block){"net.d.", LAGNET_CRITIC, r->values[1]};
-    block[2] = (struct lag_block){"ema.g.", LAGNET_GENERATOR, r->ema};
-    block[3] = (struct lag_block){"opt.g.", LAGNET_GENERATOR, r->square[0]};
-    block[4] = (struct lag_block){"opt.d.", LAGNET_CRITIC, r->square[1]};
+    const struct unet_tensor *g = r->tensor[LAGNET_GENERATOR], *d = r->tensor[LAGNET_CRITIC];
+    const int n_g = r->n_tensors[LAGNET_GENERATOR], n_d = r->n_tensors[LAGNET_CRITIC];
+    block[0] = (struct unet_file_block){"net.g.", g, n_g, r->values[LAGNET_GENERATOR]};
+    block[1] = (struct unet_file_block){"net.d.", d, n_d, r->values[LAGNET_CRITIC]};
+    block[2] = (struct unet_file_block){"ema.g.", g, n_g, r->ema};
+    block[3] = (struct unet_file_block){"opt.g.", g, n_g, r->square[LAGNET_GENERATOR]};
+    block[4] = (struct unet_file_block){"opt.d.", d, n_d, r->square[LAGNET_CRITIC]};
 }
 
 static bool allocate(struct lag_run *r, struct err *e)

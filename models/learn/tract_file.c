@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * tract_file.c - diffusion runs and models on disk (models/net/checkpoint.h), and sampling from a model. A file
+ * tract_file.c - diffusion runs and models on disk (models/net/unet_file.h), and sampling from a model. A file
  * holds all that its run needs to go on as if it had never stopped: networks, Adam's moments, counters of both
  * averages, updates done, phase. Settings lie in the metadata as one JSON object. */
 #include "models/learn/tract_parts.h"
@@ -8,13 +8,9 @@
 #include "models/base/mem.h"
 
 #include <assert.h>
-#include <cJSON.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define KIND "diffusion"
 
 /* ---- settings as JSON ---- */
 
@@ -46,38 +42,12 @@
     X("self_momentum", self_momentum)                                                                        \
     X("residual", residual)
 
-static char *config_text(const struct tract_config *c, struct err *e)
+static void put_list(cJSON *j, const char *name, const int *list, int n)
 {
-    cJSON *j = cJSON_CreateObject(), *multiplier, *plan;
-    char big[32];
-#define PUT(name, field, low, high) cJSON_AddNumberToObject(j, name, (double)c->field);
-    WHOLE(PUT)
-#undef PUT
-#define PUT(name, field) cJSON_AddNumberToObject(j, name, c->field);
-    REAL(PUT)
-#undef PUT
-    cJSON_AddItemToObject(j, "multiplier", multiplier = cJSON_CreateArray());
-    for (int i = 0; i < c->net.n_levels; i++)
-        cJSON_AddItemToArray(multiplier, cJSON_CreateNumber(c->net.multiplier[i]));
-    cJSON_AddItemToObject(j, "plan", plan = cJSON_CreateArray());
-    for (int i = 0; i < c->n_plan; i++)
-        cJSON_AddItemToArray(plan, cJSON_CreateNumber(c->plan[i]));
-    snprintf(big, sizeof big, "%llu", (unsigned long long)c->n_updates);
-    cJSON_AddStringToObject(j, "n_updates", big);
-    snprintf(big, sizeof big, "%llu", (unsigned long long)c->seed);
-    cJSON_AddStringToObject(j, "seed", big);
-    char *text = cJSON_PrintUnformatted(j);
-    cJSON_Delete(j);
-    if (!text)
-        err_set(e, ERR_RESOURCE, "out of memory for a model's settings");
-    return text;
-}
-
-static bool take_whole(const cJSON *j, const char *name, double low, double high, double *value)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(j, name);
-    *value = cJSON_IsNumber(item) ? item->valuedouble : NAN;
-    return *value >= low && *value <= high && *value == floor(*value);
+    cJSON *array = cJSON_CreateArray();
+    for (int i = 0; i < n; i++)
+        cJSON_AddItemToArray(array, cJSON_CreateNumber(list[i]));
+    cJSON_AddItemToObject(j, name, array);
 }
 
 static bool take_list(const cJSON *j, const char *name, int n, int *list)
@@ -92,148 +62,100 @@ static bool take_list(const cJSON *j, const char *name, int n, int *list)
     return ok;
 }
 
-static bool take_big(const char *text, uint64_t *value)
+static void config_put(const void *config, cJSON *j)
 {
-    char *end = NULL;
-    if (!text || *text < '0' || *text > '9')
-        return false;
-    *value = strtoull(text, &end, 10);
-    return !*end;
+    const struct tract_config *c = config;
+#define PUT(name, field, low, high) cJSON_AddNumberToObject(j, name, (double)c->field);
+    WHOLE(PUT)
+#undef PUT
+#define PUT(name, field) cJSON_AddNumberToObject(j, name, c->field);
+    REAL(PUT)
+#undef PUT
+    put_list(j, "multiplier", c->net.multiplier, c->net.n_levels);
+    put_list(j, "plan", c->plan, c->n_plan);
+    unet_file_put_big(j, "n_updates", c->n_updates);
+    unet_file_put_big(j, "seed", c->seed);
 }
 
-static bool config_read(const char *text, struct tract_config *c)
+static bool config_take(const cJSON *j, void *config)
 {
-    cJSON *j = cJSON_Parse(text);
+    struct tract_config *c = config;
     double v;
-    bool ok = cJSON_IsObject(j);
+    bool ok = true;
     *c = (struct tract_config){0};
 #define TAKE(name, field, low, high)                                                                         \
-    if (ok && (ok = take_whole(j, name, low, high, &v)))                                                     \
+    if (ok && (ok = unet_file_take_whole(j, name, low, high, &v)))                                           \
         c->field = (__typeof__(c->field))v;
     WHOLE(TAKE)
 #undef TAKE
-#define TAKE(name, field)                                                                                    \
-    if (ok && (ok = cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(j, name))))                              \
-        c->field = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(j, name));
+#define TAKE(name, field) ok = ok && unet_file_take_real(j, name, &c->field);
     REAL(TAKE)
 #undef TAKE
-    ok = ok && take_list(j, "multiplier", c->net.n_levels, c->net.multiplier) &&
-         take_list(j, "plan", c->n_plan, c->plan) &&
-         take_big(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "n_updates")), &c->n_updates) &&
-         take_big(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "seed")), &c->seed);
-    cJSON_Delete(j);
-    return ok;
+    return ok && take_list(j, "multiplier", c->net.n_levels, c->net.multiplier) &&
+           take_list(j, "plan", c->n_plan, c->plan) && unet_file_take_big(j, "n_updates", &c->n_updates) &&
+           unet_file_take_big(j, "seed", &c->seed);
 }
+
+static bool config_check(const void *config, struct err *e)
+{
+    return tract_config_check(config, e);
+}
+
+static const struct unet_file_kind kind = {.name = "diffusion",
+                                           .key = "diffuse.config",
+                                           .what = "diffusion model",
+                                           .maker = "aftermap lab diffuse train",
+                                           .put = config_put,
+                                           .take = config_take,
+                                           .check = config_check};
 
 /* ---- writing ---- */
 
 bool tract_save(const struct tract_run *r, const char *path, const struct checkpoint_meta *extra, int n_extra,
                 struct err *e)
 {
-    enum { OWN = 8, NAME = 64 };
-    struct tract_block block[TRACT_MAX_BLOCKS];
-    int n_own;
+    struct unet_file_block block[TRACT_MAX_BLOCKS];
     const int n_blocks = tract_blocks(r, block);
-    const struct unet_tensor *own = unet_tensors(r->net, &n_own);
-    const size_t n = (size_t)n_blocks * n_own;
-    struct checkpoint_tensor *tensor = mem_array(n, sizeof *tensor, "the list of tensors", e);
-    char(*name)[NAME] = tensor ? mem_array(n, NAME, "the list of tensors", e) : NULL;
-    struct checkpoint_meta *meta =
-        name ? mem_array((size_t)OWN + n_extra, sizeof *meta, "the model's description", e) : NULL;
-    char *config = meta ? config_text(&r->config, e) : NULL;
-    bool ok = false;
-    if (!config)
-        goto out;
-    for (int b = 0; b < n_blocks; b++)
-        for (int i = 0; i < n_own; i++) {
-            struct checkpoint_tensor *t = &tensor[b * n_own + i];
-            snprintf(name[b * n_own + i], NAME, "%s%s", block[b].prefix, own[i].name);
-            *t = (struct checkpoint_tensor){.name = name[b * n_own + i],
-                                            .dtype = CHECKPOINT_F32,
-                                            .n_dims = own[i].n_dims,
-                                            .data = block[b].values + own[i].start};
-            for (int k = 0; k < own[i].n_dims; k++)
-                t->dims[k] = own[i].dims[k];
-        }
     char done[24], phase[16], average[24], self[24], loss[32];
     snprintf(done, sizeof done, "%llu", (unsigned long long)r->done);
     snprintf(phase, sizeof phase, "%d", r->phase);
     snprintf(average, sizeof average, "%llu", (unsigned long long)r->average.n);
     snprintf(self, sizeof self, "%llu", (unsigned long long)r->self_average.n);
     snprintf(loss, sizeof loss, "%.17g", r->loss);
-    const struct checkpoint_meta mine[OWN] = {
-        {"aftermap.version", AM_VERSION}, {"aftermap.kind", KIND},  {"diffuse.config", config},
-        {"diffuse.done", done},           {"diffuse.phase", phase}, {"diffuse.average_n", average},
-        {"diffuse.self_n", self},         {"diffuse.loss", loss},
-    };
-    memcpy(meta, mine, sizeof mine);
-    for (int i = 0; i < n_extra; i++)
-        meta[OWN + i] = extra[i];
-    ok = checkpoint_write(path, tensor, (int)n, meta, OWN + n_extra, e);
-out:
-    free(config);
-    free(meta);
-    free(name);
-    free(tensor);
-    return ok;
+    const struct checkpoint_meta own[] = {{"diffuse.done", done},
+                                          {"diffuse.phase", phase},
+                                          {"diffuse.average_n", average},
+                                          {"diffuse.self_n", self},
+                                          {"diffuse.loss", loss}};
+    return unet_file_save(&kind, path, &r->config, block, n_blocks, own, sizeof own / sizeof *own, extra,
+                          n_extra, e);
 }
 
 /* ---- reading ---- */
 
-static struct checkpoint *open_file(const char *path, struct tract_config *c, struct err *e)
+static bool read_count(const struct checkpoint *f, const char *key, uint64_t *value)
 {
-    struct checkpoint *f = checkpoint_open(path, e);
-    if (!f)
-        return NULL;
-    const char *kind = checkpoint_meta_get(f, "aftermap.kind"),
-               *text = checkpoint_meta_get(f, "diffuse.config");
-    bool ok = false;
-    if (!kind || strcmp(kind, KIND) != 0 || !text)
-        err_set(e, ERR_MODEL, "%s: is no diffusion model; make one with aftermap lab diffuse train", path);
-    else if (!config_read(text, c))
-        err_set(e, ERR_MODEL, "%s: its settings cannot be read; train it anew", path);
-    else if (!tract_config_check(c, e)) {
-        if (e)
-            e->code = ERR_MODEL;
-        err_prefix(e, "%s", path);
-    } else {
-        ok = true;
-    }
-    if (!ok) {
-        checkpoint_close(f);
-        return NULL;
-    }
-    return f;
+    return unet_file_number(checkpoint_meta_get(f, key), '\0', value, NULL);
 }
 
-static bool read_block(const struct checkpoint *f, const char *prefix, const struct unet *net, float *values,
-                       const char *path, struct err *e)
+/* The phase a file stands in: one that its plan has. */
+static bool read_phase(const struct checkpoint *f, const struct tract_config *c, int *phase)
 {
-    int n;
-    const struct unet_tensor *t = unet_tensors(net, &n);
-    char name[64];
-    for (int i = 0; i < n; i++) {
-        snprintf(name, sizeof name, "%s%s", prefix, t[i].name);
-        if (!checkpoint_copy(f, name, CHECKPOINT_F32, t[i].count, values + t[i].start, e))
-            return false;
-    }
-    for (size_t i = 0, all = unet_count(unet_get_config(net)); i < all; i++)
-        if (!isfinite(values[i]))
-            return err_set(e, ERR_MODEL, "%s: holds weights that are no numbers; train it anew", path);
+    uint64_t value;
+    if (!read_count(f, "diffuse.phase", &value) ||
+        (c->method == TRACT_TEACHER ? value > 0 : value + 1 >= (uint64_t)c->n_plan))
+        return false;
+    *phase = (int)value;
     return true;
 }
 
 static bool read_state(const struct checkpoint *f, struct tract_run *r, const char *path, struct err *e)
 {
-    uint64_t phase = 0;
     const char *loss = checkpoint_meta_get(f, "diffuse.loss");
-    if (!take_big(checkpoint_meta_get(f, "diffuse.done"), &r->done) || r->done > r->config.n_updates ||
-        !take_big(checkpoint_meta_get(f, "diffuse.phase"), &phase) ||
-        (r->config.method == TRACT_TEACHER ? phase > 0 : phase + 1 >= (uint64_t)r->config.n_plan) ||
-        !take_big(checkpoint_meta_get(f, "diffuse.average_n"), &r->average.n) ||
-        !take_big(checkpoint_meta_get(f, "diffuse.self_n"), &r->self_average.n) || !loss)
+    if (!read_count(f, "diffuse.done", &r->done) || r->done > r->config.n_updates ||
+        !read_phase(f, &r->config, &r->phase) || !read_count(f, "diffuse.average_n", &r->average.n) ||
+        !read_count(f, "diffuse.self_n", &r->self_average.n) || !loss)
         return err_set(e, ERR_MODEL, "%s: does not say where its run stood; train it anew", path);
-    r->phase = (int)phase;
     r->loss = strtod(loss, NULL);
     return true;
 }
@@ -241,55 +163,41 @@ static bool read_state(const struct checkpoint *f, struct tract_run *r, const ch
 struct tract_run *tract_resume(const char *path, const struct tract_config *expected, struct err *e)
 {
     struct tract_config c;
-    struct checkpoint *f = open_file(path, &c, e);
+    struct unet_file_block block[TRACT_MAX_BLOCKS];
+    struct checkpoint *f = unet_file_open(&kind, path, &c, e);
     struct tract_run *r = NULL;
     float *zeros = NULL;
-    char *mine = NULL, *theirs = NULL;
-    bool ok = false;
-    if (!f)
-        return NULL;
-    if (expected && (!(mine = config_text(expected, e)) || !(theirs = config_text(&c, e))))
+    if (!f || (expected && !unet_file_same(&kind, path, &c, expected, e)))
         goto out;
-    if (expected && strcmp(mine, theirs) != 0) {
-        err_set(e, ERR_MODEL, "%s: was begun with other settings; give the same ones, or another output",
-                path);
-        goto out;
-    }
     if (c.method != TRACT_TEACHER &&
         !(zeros = mem_array(unet_count(&c.net), sizeof *zeros, "the teacher", e)))
         goto out;
     r = tract_create(&c, zeros, e);
-    struct tract_block block[TRACT_MAX_BLOCKS];
-    const int n = r ? tract_blocks(r, block) : 0;
-    ok = r;
-    for (int i = 0; ok && i < n; i++)
-        ok = read_block(f, block[i].prefix, r->net, block[i].values, path, e);
-    ok = ok && read_state(f, r, path, e);
-out:
-    if (!ok) {
+    if (r && (!unet_file_read(f, path, block, tract_blocks(r, block), e) || !read_state(f, r, path, e))) {
         tract_free(r);
         r = NULL;
     }
+out:
     free(zeros);
-    cJSON_free(mine);
-    cJSON_free(theirs);
     checkpoint_close(f);
     return r;
 }
 
 bool tract_model_open(struct tract_model *m, const char *path, struct err *e)
 {
+    struct unet_file_block block = {.prefix = "ema."};
     *m = (struct tract_model){0};
-    m->file = open_file(path, &m->config, e);
+    m->file = unet_file_open(&kind, path, &m->config, e);
     struct unet *net = m->file ? unet_create(&m->config.net, 1, false, e) : NULL;
-    uint64_t phase = 0;
-    bool ok = net &&
-              (m->weights = mem_array(unet_count(&m->config.net), sizeof *m->weights, "the weights", e)) &&
-              read_block(m->file, "ema.", net, m->weights, path, e);
-    if (ok && (!take_big(checkpoint_meta_get(m->file, "diffuse.phase"), &phase) ||
-               (m->config.method == TRACT_TEACHER ? phase > 0 : phase + 1 >= (uint64_t)m->config.n_plan)))
+    bool ok =
+        net && (m->weights = mem_array(unet_count(&m->config.net), sizeof *m->weights, "the weights", e));
+    if (ok) {
+        block.tensor = unet_tensors(net, &block.n_tensors);
+        block.values = m->weights;
+        ok = unet_file_read(m->file, path, &block, 1, e);
+    }
+    if (ok && !read_phase(m->file, &m->config, &m->phase))
         ok = err_set(e, ERR_MODEL, "%s: does not say where its run stood; train it anew", path);
-    m->phase = (int)phase;
     unet_free(net);
     if (!ok)
         tract_model_close(m);

@@ -6,6 +6,7 @@
 #define AM_TRACT_PARTS_H
 
 #include "models/learn/tract.h"
+#include "models/net/unet_file.h"
 
 struct tract_run {
     struct tract_config config;
@@ -25,11 +26,7 @@ struct tract_run {
     float *x, *dy;
 };
 
-struct tract_block { /* the weight-like arrays a file holds */
-    const char *prefix;
-    float *values;
-};
-enum { TRACT_MAX_BLOCKS = 6 };
-int tract_blocks(const struct tract_run *r, struct tract_block block[TRACT_MAX_BLOCKS]);
+enum { TRACT_MAX_BLOCKS = 6 }; /* the weight-like arrays a file holds */
+int tract_blocks(const struct tract_run *r, struct unet_file_block block[TRACT_MAX_BLOCKS]);
 
 #endif

@@ -108,16 +108,17 @@ static int n_phases(const struct tract_config *c)
     return c->method == TRACT_TEACHER ? 1 : c->n_plan - 1;
 }
 
-int tract_blocks(const struct tract_run *r, struct tract_block block[TRACT_MAX_BLOCKS])
+int tract_blocks(const struct tract_run *r, struct unet_file_block block[TRACT_MAX_BLOCKS])
 {
-    int n = 0;
-    block[n++] = (struct tract_block){"net.", r->student};
-    block[n++] = (struct tract_block){"ema.", r->ema};
-    block[n++] = (struct tract_block){"opt.m.", r->slot[0]};
-    block[n++] = (struct tract_block){"opt.v.", r->slot[1]};
+    int n = 0, n_own;
+    const struct unet_tensor *own = unet_tensors(r->net, &n_own);
+    block[n++] = (struct unet_file_block){"net.", own, n_own, r->student};
+    block[n++] = (struct unet_file_block){"ema.", own, n_own, r->ema};
+    block[n++] = (struct unet_file_block){"opt.m.", own, n_own, r->slot[0]};
+    block[n++] = (struct unet_file_block){"opt.v.", own, n_own, r->slot[1]};
     if (r->teacher) {
-        block[n++] = (struct tract_block){"teacher.", r->teacher};
-        block[n++] = (struct tract_block){"self.", r->self};
+        block[n++] = (struct unet_file_block){"teacher.", own, n_own, r->teacher};
+        block[n++] = (struct unet_file_block){"self.", own, n_own, r->self};
     }
     return n;
 }
