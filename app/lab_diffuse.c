@@ -5,13 +5,11 @@
 #include "app/lab_diffuse.h"
 #include "app/command.h"
 #include "app/console.h"
-#include "models/base/file.h"
-#include "models/base/mem.h"
+#include "app/lab_run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     KEY_SIZE = 1,
@@ -74,16 +72,9 @@ static const struct argp_option options[] = {
 enum { ARG_TRAIN, ARG_DISTILL, ARG_SAMPLE, ARG_COMPARE, N_VERBS };
 static const char *const verbs[N_VERBS] = {"train", "distill", "sample", "compare"};
 
-/* Whether an option belongs to a verb, by the group it is listed under. */
-static bool belongs(int key, int verb)
-{
-    int group = 0;
-    for (const struct argp_option *o = options; o->name || o->doc; o++)
-        if (o->key == key && o->name)
-            group = o->group;
-    return group == 6 || group == 0 || (group == 3 && verb < ARG_SAMPLE) ||
-           group == verb + 1 + (verb >= ARG_SAMPLE);
-}
+/* The groups of options that belong to each. */
+static const unsigned verb_groups[N_VERBS] = {1 << 1 | 1 << 3 | 1 << 6, 1 << 2 | 1 << 3 | 1 << 6,
+                                              1 << 4 | 1 << 6, 1 << 5 | 1 << 6};
 
 static void diffuse_defaults(void *options_)
 {
@@ -134,11 +125,7 @@ static void parse_end(struct argp_state *state, struct lab_diffuse *c)
     if (!c->out && c->verb != ARG_COMPARE)
         argp_error(state, "name the %s with -o",
                    c->verb == ARG_SAMPLE ? "folder for the images" : "model file");
-    for (int key = 1; key < 32; key++)
-        if (c->given & 1u << key && !belongs(key, c->verb))
-            for (const struct argp_option *o = options; o->name || o->doc; o++)
-                if (o->name && o->key == key)
-                    argp_error(state, "--%s is no option of `lab diffuse %s`", o->name, verbs[c->verb]);
+    lab_run_refuse(state, options, c->given, verb_groups[c->verb], "lab diffuse", verbs[c->verb]);
     if (c->plan && !tract_plan_parse(&c->set, c->plan, &e))
         argp_error(state, "--plan: %s", e.msg);
 }
@@ -271,26 +258,20 @@ static bool settle_student(const struct lab_diffuse *c, const struct tract_model
     return true;
 }
 
-static bool train_through(struct tract_run *r, const struct tract_data *data, const struct lab_diffuse *c,
-                          const struct checkpoint_meta *meta, int n_meta, const struct progress *progress,
-                          struct err *e)
+static bool run_finished(const void *run)
 {
-    const struct tract_config *t = tract_get_config(r);
-    struct timespec saved, now;
-    struct err second;
-    bool ok = true;
-    clock_gettime(CLOCK_MONOTONIC, &saved);
-    while (ok && tract_updates_done(r) < t->n_updates) {
-        ok = tract_train(r, data, 20, progress, e);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (ok && now.tv_sec - saved.tv_sec >= 60) {
-            ok = tract_save(r, c->out, meta, n_meta, e);
-            saved = now;
-        }
-    }
-    if (!ok && e->code != ERR_INTERRUPTED)
-        return false;
-    return tract_save(r, c->out, meta, n_meta, ok ? e : &second) && ok;
+    return tract_updates_done(run) >= tract_get_config(run)->n_updates;
+}
+
+static bool run_train(void *run, void *data, uint64_t at_most, const struct progress *progress, struct err *e)
+{
+    return tract_train(run, data, at_most, progress, e);
+}
+
+static bool run_save(const void *run, const char *path, const struct checkpoint_meta *meta, int n_meta,
+                     struct err *e)
+{
+    return tract_save(run, path, meta, n_meta, e);
 }
 
 static bool say_trained(const struct lab_diffuse *c, const struct common *common, const struct tract_run *r,
@@ -300,10 +281,6 @@ static bool say_trained(const struct lab_diffuse *c, const struct common *common
     const char *name = tract_method_name(t->method);
     console_say("%s: %llu updates of %d images in %.0f s; weighted loss %.4f; %zu weights", name,
                 (unsigned long long)t->n_updates, t->batch, seconds, tract_loss(r), unet_count(&t->net));
-    if (!common->json) {
-        puts(c->out);
-        return flush_stdout(e);
-    }
     cJSON *j = cJSON_CreateObject();
     cJSON_AddStringToObject(j, "model", c->out);
     cJSON_AddStringToObject(j, "method", name);
@@ -314,7 +291,7 @@ static bool say_trained(const struct lab_diffuse *c, const struct common *common
     cJSON_AddNumberToObject(j, "classes", t->net.n_classes);
     cJSON_AddNumberToObject(j, "loss", tract_loss(r));
     cJSON_AddNumberToObject(j, "seconds", seconds);
-    return print_json(j, e);
+    return lab_run_print(common, c->out, j, e);
 }
 
 static bool run_training(struct lab_diffuse *c, const struct common *common, const struct progress *progress,
@@ -325,14 +302,12 @@ static bool run_training(struct lab_diffuse *c, const struct common *common, con
     struct tract_config t = c->set;
     struct tract_run *r = NULL;
     struct checkpoint_meta meta[DIFFUSE_META];
-    struct timespec begun, now;
+    double seconds = 0;
     int n_meta = 0;
     const bool student = c->verb == ARG_DISTILL;
 
-    if (!c->resume && !common->overwrite && !common->dry_run && file_exists(c->out))
-        return err_set(e, ERR_USAGE,
-                       "%s exists already; add --resume to go on with it or --overwrite to replace it",
-                       c->out);
+    if (!lab_run_may_write(c->out, c->resume, common, e))
+        return false;
     t.seed = common->seed;
     bool ok = !student || (tract_model_open(&teacher, c->model, e) && settle_student(c, &teacher, &t, e));
     ok = ok && diffuse_images_load(&images, c, student ? teacher.config.net.size : c->size, common->seed,
@@ -348,11 +323,10 @@ static bool run_training(struct lab_diffuse *c, const struct common *common, con
             images.n, images.size, images.n_channels, images.n_classes, unet_count(&t.net));
     } else if (ok) {
         r = c->resume ? tract_resume(c->out, &t, e) : tract_create(&t, teacher.weights, e);
-        clock_gettime(CLOCK_MONOTONIC, &begun);
-        const struct tract_data data = {diffuse_images_draw, &images};
-        ok = r && train_through(r, &data, c, meta, n_meta, progress, e);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        ok = ok && say_trained(c, common, r, &images, (double)(now.tv_sec - begun.tv_sec), e);
+        struct tract_data data = {diffuse_images_draw, &images};
+        const struct lab_run job = {r, &data, run_finished, run_train, run_save};
+        ok = r && lab_run_through(&job, c->out, meta, n_meta, &seconds, progress, e);
+        ok = ok && say_trained(c, common, r, &images, seconds, e);
     }
     tract_free(r);
     tract_model_close(&teacher);

@@ -4,14 +4,13 @@
  * made up (geo/synthetic.h). */
 #include "app/lab_lag.h"
 #include "app/console.h"
+#include "app/lab_run.h"
 #include "geo/event.h"
-#include "models/base/file.h"
 #include "models/base/rng.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     KEY_SCALE = 1,
@@ -56,6 +55,8 @@ static const struct argp_option options[] = {
 
 enum { ARG_TRAIN, ARG_MEASURE, ARG_ENHANCE };
 static const char *const verbs[] = {"train", "measure", "enhance"};
+/* The groups of options that belong to each. */
+static const unsigned verb_groups[] = {1 << 1 | 1 << 4, 1 << 2 | 1 << 4, 1 << 2 | 1 << 3 | 1 << 4};
 
 static void lag_defaults(void *options_)
 {
@@ -86,17 +87,6 @@ static void parse_argument(const char *arg, struct argp_state *state, struct lab
     }
 }
 
-/* Whether an option belongs to a verb, by the group it is listed under. */
-static bool belongs(int key, int verb)
-{
-    int group = 0;
-    for (const struct argp_option *o = options; o->name || o->doc; o++)
-        if (o->key == key && o->name)
-            group = o->group;
-    return group == 4 || (group == 1 && verb == ARG_TRAIN) || (group == 2 && verb != ARG_TRAIN) ||
-           (group == 3 && verb == ARG_ENHANCE);
-}
-
 static void parse_end(struct argp_state *state, struct lab_lag *c)
 {
     if (c->verb < 0)
@@ -110,11 +100,7 @@ static void parse_end(struct argp_state *state, struct lab_lag *c)
     if (!c->out)
         argp_error(state, "name the %s with -o",
                    c->verb == ARG_TRAIN ? "model file" : "folder for the images");
-    for (int key = 1; key < 32; key++)
-        if (c->given & 1u << key && !belongs(key, c->verb))
-            for (const struct argp_option *o = options; o->name || o->doc; o++)
-                if (o->name && o->key == key)
-                    argp_error(state, "--%s is no option of `lab lag %s`", o->name, verbs[c->verb]);
+    lab_run_refuse(state, options, c->given, verb_groups[c->verb], "lab lag", verbs[c->verb]);
     if (c->verb == ARG_TRAIN && c->given & 1u << 31)
         argp_error(state, "-n is no option of `lab lag train`");
 }
@@ -258,25 +244,20 @@ static bool settle(const struct lab_lag *c, const struct lag_images *images, str
     return lag_config_check(t, e);
 }
 
-static bool train_through(struct lag_run *r, const struct lag_data *data, const struct lab_lag *c,
-                          const struct checkpoint_meta *meta, int n_meta, const struct progress *progress,
-                          struct err *e)
+static bool run_finished(const void *run)
 {
-    struct timespec saved, now;
-    struct err second;
-    bool ok = true;
-    clock_gettime(CLOCK_MONOTONIC, &saved);
-    while (ok && lag_updates_done(r) < lag_get_config(r)->n_updates) {
-        ok = lag_train(r, data, 20, progress, e);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (ok && now.tv_sec - saved.tv_sec >= 60) {
-            ok = lag_save(r, c->out, meta, n_meta, e);
-            saved = now;
-        }
-    }
-    if (!ok && e->code != ERR_INTERRUPTED)
-        return false;
-    return lag_save(r, c->out, meta, n_meta, ok ? e : &second) && ok;
+    return lag_updates_done(run) >= lag_get_config(run)->n_updates;
+}
+
+static bool run_train(void *run, void *data, uint64_t at_most, const struct progress *progress, struct err *e)
+{
+    return lag_train(run, data, at_most, progress, e);
+}
+
+static bool run_save(const void *run, const char *path, const struct checkpoint_meta *meta, int n_meta,
+                     struct err *e)
+{
+    return lag_save(run, path, meta, n_meta, e);
 }
 
 static bool say_trained(const struct lab_lag *c, const struct common *common, const struct lag_run *r,
@@ -290,10 +271,6 @@ static bool say_trained(const struct lab_lag *c, const struct common *common, co
                 "%zu weights",
                 t->net.size, size, (unsigned long long)t->n_updates, t->batch, seconds, l->real - l->fake,
                 l->norm, l->latent, lag_weights(r));
-    if (!common->json) {
-        puts(c->out);
-        return flush_stdout(e);
-    }
     cJSON *j = cJSON_CreateObject();
     cJSON_AddStringToObject(j, "model", c->out);
     cJSON_AddNumberToObject(j, "updates", (double)t->n_updates);
@@ -306,7 +283,7 @@ static bool say_trained(const struct lab_lag *c, const struct common *common, co
     cJSON_AddNumberToObject(j, "gradient", l->norm);
     cJSON_AddNumberToObject(j, "centre", l->latent);
     cJSON_AddNumberToObject(j, "seconds", seconds);
-    return print_json(j, e);
+    return lab_run_print(common, c->out, j, e);
 }
 
 /* Metres a pixel of the large images; 0: a plain set, which has none. */
@@ -346,15 +323,13 @@ static bool run_training(struct lab_lag *c, const struct common *common, const s
     struct lag_config t = c->set;
     struct lag_run *r = NULL;
     struct checkpoint_meta meta[DIFFUSE_META + 1];
-    struct timespec begun, now;
+    double seconds = 0;
     char gsd[32];
     double gsd_m = 0;
     int n_meta = 0;
 
-    if (!c->resume && !common->overwrite && !common->dry_run && file_exists(c->out))
-        return err_set(e, ERR_USAGE,
-                       "%s exists already; add --resume to go on with it or --overwrite to replace it",
-                       c->out);
+    if (!lab_run_may_write(c->out, c->resume, common, e))
+        return false;
     t.seed = common->seed;
     bool ok = lag_images_load(&images, c, c->size, false, common->seed, progress, e) &&
               settle(c, &images, &t, e) && find_gsd(c, &images, &gsd_m, e);
@@ -367,11 +342,10 @@ static bool run_training(struct lab_lag *c, const struct common *common, const s
         ok = say_plan(&t, &images, e);
     } else if (ok) {
         r = c->resume ? lag_resume(c->out, &t, e) : lag_create(&t, e);
-        clock_gettime(CLOCK_MONOTONIC, &begun);
-        const struct lag_data data = {draw, &images};
-        ok = r && train_through(r, &data, c, meta, n_meta, progress, e);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        ok = ok && say_trained(c, common, r, &images, (double)(now.tv_sec - begun.tv_sec), e);
+        struct lag_data data = {draw, &images};
+        const struct lab_run job = {r, &data, run_finished, run_train, run_save};
+        ok = r && lab_run_through(&job, c->out, meta, n_meta, &seconds, progress, e);
+        ok = ok && say_trained(c, common, r, &images, seconds, e);
     }
     lag_free(r);
     lag_images_free(&images);
