@@ -4,30 +4,6 @@
  * other names, and every gradient is held against central differences, the gradient penalty's second-order path
  * among them; the program's float build is held against the double one. Then the invariants of the specification:
  * published sizes, equalised layers, fading, the residual's steps, the box mean, a run and its files. */
-#define UNET_DOUBLE
-#define unet_config_check unet64_config_check
-#define unet_count unet64_count
-#define unet_create unet64_create
-#define unet_free unet64_free
-#define unet_get_config unet64_get_config
-#define unet_bytes unet64_bytes
-#define unet_tensors unet64_tensors
-#define unet_init unet64_init
-#define unet_forward unet64_forward
-#define unet_backward unet64_backward
-#define unet_build unet64_build
-#define unet_finish unet64_finish
-#define unet_run_forward unet64_run_forward
-#define unet_clear_grads unet64_clear_grads
-#define unet_run_backward unet64_run_backward
-#define unet_conv_open unet64_conv_open
-#define unet_conv_close unet64_conv_close
-#define unet_conv_forward unet64_conv_forward
-#define unet_conv_backward unet64_conv_backward
-#define unet_attend_forward unet64_attend_forward
-#define unet_attend_backward unet64_attend_backward
-#define unet_op_forward unet64_op_forward
-#define unet_op_backward unet64_op_backward
 #define lagnet_config_defaults lagnet64_config_defaults
 #define lagnet_config_check lagnet64_config_check
 #define lagnet_width lagnet64_width
@@ -46,13 +22,10 @@
 #define lag_step_run lag64_step_run
 #define lag_halve lag64_halve
 #define lag_fade lag64_fade
+#include "tests/unit/unet_double.h"
+
 #include "models/learn/lag_step.c"
 #include "models/net/lagnet.c"
-#include "models/net/unet.c"
-#include "models/net/unet_attention.c"
-#include "models/net/unet_build.c"
-#include "models/net/unet_conv.c"
-#include "models/net/unet_ops.c"
 
 #undef lag_step_open
 #undef lag_step_close

@@ -3,35 +3,8 @@
  * test_unet.c - the denoiser. Its own files are built here a second time in double, under other names, and held
  * against central differences of their forward pass: every tensor, relative 1e-6. The program's float build,
  * which goes through the fast kernels, is then held against the double build. Sizes are the published ones. */
-#define UNET_DOUBLE
-#define unet_config_check unet64_config_check
-#define unet_count unet64_count
-#define unet_create unet64_create
-#define unet_free unet64_free
-#define unet_get_config unet64_get_config
-#define unet_bytes unet64_bytes
-#define unet_tensors unet64_tensors
-#define unet_init unet64_init
-#define unet_forward unet64_forward
-#define unet_backward unet64_backward
-#define unet_build unet64_build
-#define unet_finish unet64_finish
-#define unet_run_forward unet64_run_forward
-#define unet_clear_grads unet64_clear_grads
-#define unet_run_backward unet64_run_backward
-#define unet_conv_open unet64_conv_open
-#define unet_conv_close unet64_conv_close
-#define unet_conv_forward unet64_conv_forward
-#define unet_conv_backward unet64_conv_backward
-#define unet_attend_forward unet64_attend_forward
-#define unet_attend_backward unet64_attend_backward
-#define unet_op_forward unet64_op_forward
-#define unet_op_backward unet64_op_backward
-#include "models/net/unet.c"
-#include "models/net/unet_attention.c"
-#include "models/net/unet_build.c"
-#include "models/net/unet_conv.c"
-#include "models/net/unet_ops.c"
+#include "tests/unit/unet_double.h"
+
 #undef unet_count
 #undef unet_create
 #undef unet_free
