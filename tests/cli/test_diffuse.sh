@@ -29,23 +29,7 @@ diffuse distill teacher.safetensors $data --plan 16,4,1 --batch 8 --updates 60 -
 diffuse distill teacher.safetensors $data --method btd --batch 8 --updates 8 -o btd.safetensors -q >/dev/null ||
     fail 'distill by btd failed'
 
-# stopped by a signal and gone on with: the same bits as the unbroken run, whatever the threads
-"$aftermap" lab diffuse train $data "${quick[@]}" --updates 120 --threads 1 -o again.safetensors --progress json >/dev/null \
-    2>stopped.txt &
-pid=$!
-for _ in $(seq 600); do
-    grep -q '"stage":"train"' stopped.txt && break
-    kill -0 $pid 2>/dev/null || break
-    sleep 0.01
-done
-kill -INT $pid 2>/dev/null || true
-status=0
-wait $pid || status=$?
-[ $status -eq 130 ] || [ $status -eq 0 ] || fail "a stopped run ended with $status: $(tail -n 2 stopped.txt)"
-echo "the stopped run: $(tail -n 1 stopped.txt)"
-[ -f again.safetensors ] || fail "a stopped run left nothing: $(cat stopped.txt)"
-diffuse train $data "${quick[@]}" --updates 120 --threads 3 --resume -o again.safetensors -q >/dev/null || fail 'resume failed'
-cmp -s again.safetensors teacher.safetensors || fail 'a run that was stopped ends in other bits'
+survives_a_stop teacher.safetensors "$aftermap" lab diffuse train $data "${quick[@]}" --updates 120
 
 # samples: one call of the student, 16 of the teacher; bright is bright, dark is dark; every mark is there
 diffuse sample student.safetensors --count 3 -o made --seed 7 --json -q >made.json || fail 'sample failed'

@@ -17,22 +17,7 @@ lag train $data "${quick[@]}" --updates 60 -o lag.safetensors --json -q >out.jso
 jq -e '.scale == 4 and .size_px == 16 and .images == 96 and .updates == 60 and .bands == 1' out.json >/dev/null ||
     fail "train reports $(cat out.json)"
 
-# stopped by a signal and gone on with: the same bits as the unbroken run, whatever the threads
-"$aftermap" lab lag train $data "${quick[@]}" --updates 60 --threads 1 -o again.safetensors --progress json >/dev/null \
-    2>stopped.txt &
-pid=$!
-for _ in $(seq 600); do
-    grep -q '"stage":"train"' stopped.txt && break
-    kill -0 $pid 2>/dev/null || break
-    sleep 0.01
-done
-kill -INT $pid 2>/dev/null || true
-status=0
-wait $pid || status=$?
-[ $status -eq 130 ] || [ $status -eq 0 ] || fail "a stopped run ended with $status: $(tail -n 2 stopped.txt)"
-echo "the stopped run: $(tail -n 1 stopped.txt)"
-lag train $data "${quick[@]}" --updates 60 --threads 3 --resume -o again.safetensors -q >/dev/null || fail 'resume failed'
-cmp -s again.safetensors lag.safetensors || fail 'a run that was stopped ends in other bits'
+survives_a_stop lag.safetensors "$aftermap" lab lag train $data "${quick[@]}" --updates 60
 
 # measures on what was held out, and the sheet
 lag measure $data --model lag.safetensors -n 4 -o claims --json -q >claims.json || fail 'measure failed'
