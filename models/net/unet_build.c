@@ -19,8 +19,8 @@ struct builder {
     struct unet *u;
     struct err *e;
     bool failed;
-    int time; /* node of swish(embedding) */
-    char prefix[32];
+    int time;        /* node of swish(embedding) */
+    char prefix[40]; /* "down5.attention15.", with room for any two numbers */
 };
 
 static int add_node(struct builder *b, struct unet_node o)
