@@ -13,50 +13,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* X(name, field, lowest, highest) of whole numbers, X(name, field) of others. */
-#define WHOLE(X)                                                                                             \
-    X("size", net.size, 1, 1024)                                                                             \
-    X("n_stages", net.n_stages, 1, LAGNET_MAX_STAGES)                                                        \
-    X("n_colors", net.n_colors, 1, 16)                                                                       \
-    X("n_noise", net.n_noise, 1, 256)                                                                        \
-    X("width", net.width, 1, 1024)                                                                           \
-    X("narrow", net.narrow, 1, 1024)                                                                         \
-    X("n_blocks", net.n_blocks, 1, 16)                                                                       \
-    X("n_updates", n_updates, 1, 1099511627776.0)                                                            \
-    X("batch", batch, 1, 1024)                                                                               \
-    X("last", last, 1, 100)
-#define REAL(X)                                                                                              \
-    X("lr", lr)                                                                                              \
-    X("ttur", ttur)                                                                                          \
-    X("momentum", momentum)
+#define WHOLE(name, field, low, high) UNET_FILE_SETTING(lag_config, name, field, low, high)
+#define REAL(field) UNET_FILE_SETTING(lag_config, #field, field, 0, 0)
+static const struct unet_file_setting settings[] = {
+    WHOLE("size", net.size, 1, 1024),
+    WHOLE("n_stages", net.n_stages, 1, LAGNET_MAX_STAGES),
+    WHOLE("n_colors", net.n_colors, 1, 16),
+    WHOLE("n_noise", net.n_noise, 1, 256),
+    WHOLE("width", net.width, 1, 1024),
+    WHOLE("narrow", net.narrow, 1, 1024),
+    WHOLE("n_blocks", net.n_blocks, 1, 16),
+    WHOLE("n_updates", n_updates, 1, 1099511627776.0),
+    WHOLE("batch", batch, 1, 1024),
+    WHOLE("last", last, 1, 100),
+    REAL(lr),
+    REAL(ttur),
+    REAL(momentum),
+};
+#undef WHOLE
+#undef REAL
 
 static void config_put(const void *config, cJSON *j)
 {
     const struct lag_config *c = config;
-#define PUT(name, field, low, high) cJSON_AddNumberToObject(j, name, (double)c->field);
-    WHOLE(PUT)
-#undef PUT
-#define PUT(name, field) cJSON_AddNumberToObject(j, name, c->field);
-    REAL(PUT)
-#undef PUT
     unet_file_put_big(j, "seed", c->seed);
 }
 
 static bool config_take(const cJSON *j, void *config)
 {
     struct lag_config *c = config;
-    double v;
-    bool ok = true;
-    *c = (struct lag_config){0};
-#define TAKE(name, field, low, high)                                                                         \
-    if (ok && (ok = unet_file_take_whole(j, name, low, high, &v)))                                           \
-        c->field = (__typeof__(c->field))v;
-    WHOLE(TAKE)
-#undef TAKE
-#define TAKE(name, field) ok = ok && unet_file_take_real(j, name, &c->field);
-    REAL(TAKE)
-#undef TAKE
-    return ok && unet_file_take_big(j, "seed", &c->seed);
+    return unet_file_take_big(j, "seed", &c->seed);
 }
 
 static bool config_check(const void *config, struct err *e)
@@ -68,6 +54,9 @@ static const struct unet_file_kind kind = {.name = "lag",
                                            .key = "lag.config",
                                            .what = "latent adversarial generator",
                                            .maker = "aftermap lab lag train",
+                                           .config_size = sizeof(struct lag_config),
+                                           .setting = settings,
+                                           .n_settings = sizeof settings / sizeof *settings,
                                            .put = config_put,
                                            .take = config_take,
                                            .check = config_check};

@@ -14,33 +14,35 @@
 
 /* ---- settings as JSON ---- */
 
-/* X(name, field, lowest, highest) of whole numbers. */
-#define WHOLE(X)                                                                                             \
-    X("method", method, TRACT_TEACHER, TRACT_BTD)                                                            \
-    X("kind", net.kind, UNET_IMAGE, UNET_POINTS)                                                             \
-    X("size", net.size, 1, UNET_MAX_SIZE)                                                                    \
-    X("c_in", net.c_in, 1, 64)                                                                               \
-    X("c_out", net.c_out, 1, 64)                                                                             \
-    X("n_classes", net.n_classes, 0, 1000)                                                                   \
-    X("base", net.base, 1, 4096)                                                                             \
-    X("embed", net.embed, 0, 4096)                                                                           \
-    X("n_levels", net.n_levels, 0, UNET_MAX_LEVELS)                                                          \
-    X("n_blocks", net.n_blocks, 1, 16)                                                                       \
-    X("attention", net.attention, 0, (1 << UNET_MAX_LEVELS) - 1)                                             \
-    X("groups", net.groups, 0, 4096)                                                                         \
-    X("head_width", net.head_width, 0, 4096)                                                                 \
-    X("n_steps", n_steps, 2, TRACT_MAX_STEPS)                                                                \
-    X("n_plan", n_plan, 0, TRACT_MAX_PHASES + 1)                                                             \
-    X("batch", batch, 1, 4096)                                                                               \
-    X("restart_average", restart_average, 0, 1)                                                              \
-    X("no_clip", no_clip, 0, 1)
-
-#define REAL(X)                                                                                              \
-    X("lr", lr)                                                                                              \
-    X("clip_norm", clip_norm)                                                                                \
-    X("cap", cap)                                                                                            \
-    X("self_momentum", self_momentum)                                                                        \
-    X("residual", residual)
+#define WHOLE(name, field, low, high) UNET_FILE_SETTING(tract_config, name, field, low, high)
+#define REAL(field) UNET_FILE_SETTING(tract_config, #field, field, 0, 0)
+static const struct unet_file_setting settings[] = {
+    WHOLE("method", method, TRACT_TEACHER, TRACT_BTD),
+    WHOLE("kind", net.kind, UNET_IMAGE, UNET_POINTS),
+    WHOLE("size", net.size, 1, UNET_MAX_SIZE),
+    WHOLE("c_in", net.c_in, 1, 64),
+    WHOLE("c_out", net.c_out, 1, 64),
+    WHOLE("n_classes", net.n_classes, 0, 1000),
+    WHOLE("base", net.base, 1, 4096),
+    WHOLE("embed", net.embed, 0, 4096),
+    WHOLE("n_levels", net.n_levels, 0, UNET_MAX_LEVELS),
+    WHOLE("n_blocks", net.n_blocks, 1, 16),
+    WHOLE("attention", net.attention, 0, (1 << UNET_MAX_LEVELS) - 1),
+    WHOLE("groups", net.groups, 0, 4096),
+    WHOLE("head_width", net.head_width, 0, 4096),
+    WHOLE("n_steps", n_steps, 2, TRACT_MAX_STEPS),
+    WHOLE("n_plan", n_plan, 0, TRACT_MAX_PHASES + 1),
+    WHOLE("batch", batch, 1, 4096),
+    WHOLE("restart_average", restart_average, 0, 1),
+    WHOLE("no_clip", no_clip, 0, 1),
+    REAL(lr),
+    REAL(clip_norm),
+    REAL(cap),
+    REAL(self_momentum),
+    REAL(residual),
+};
+#undef WHOLE
+#undef REAL
 
 static void put_list(cJSON *j, const char *name, const int *list, int n)
 {
@@ -65,12 +67,6 @@ static bool take_list(const cJSON *j, const char *name, int n, int *list)
 static void config_put(const void *config, cJSON *j)
 {
     const struct tract_config *c = config;
-#define PUT(name, field, low, high) cJSON_AddNumberToObject(j, name, (double)c->field);
-    WHOLE(PUT)
-#undef PUT
-#define PUT(name, field) cJSON_AddNumberToObject(j, name, c->field);
-    REAL(PUT)
-#undef PUT
     put_list(j, "multiplier", c->net.multiplier, c->net.n_levels);
     put_list(j, "plan", c->plan, c->n_plan);
     unet_file_put_big(j, "n_updates", c->n_updates);
@@ -80,18 +76,7 @@ static void config_put(const void *config, cJSON *j)
 static bool config_take(const cJSON *j, void *config)
 {
     struct tract_config *c = config;
-    double v;
-    bool ok = true;
-    *c = (struct tract_config){0};
-#define TAKE(name, field, low, high)                                                                         \
-    if (ok && (ok = unet_file_take_whole(j, name, low, high, &v)))                                           \
-        c->field = (__typeof__(c->field))v;
-    WHOLE(TAKE)
-#undef TAKE
-#define TAKE(name, field) ok = ok && unet_file_take_real(j, name, &c->field);
-    REAL(TAKE)
-#undef TAKE
-    return ok && take_list(j, "multiplier", c->net.n_levels, c->net.multiplier) &&
+    return take_list(j, "multiplier", c->net.n_levels, c->net.multiplier) &&
            take_list(j, "plan", c->n_plan, c->plan) && unet_file_take_big(j, "n_updates", &c->n_updates) &&
            unet_file_take_big(j, "seed", &c->seed);
 }
@@ -105,6 +90,9 @@ static const struct unet_file_kind kind = {.name = "diffusion",
                                            .key = "diffuse.config",
                                            .what = "diffusion model",
                                            .maker = "aftermap lab diffuse train",
+                                           .config_size = sizeof(struct tract_config),
+                                           .setting = settings,
+                                           .n_settings = sizeof settings / sizeof *settings,
                                            .put = config_put,
                                            .take = config_take,
                                            .check = config_check};

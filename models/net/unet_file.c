@@ -18,18 +18,62 @@ static void tensor_name(const struct unet_file_block *b, int i, char name[NAME_B
     snprintf(name, NAME_BYTES, "%s%s", b->prefix, b->tensor[i].name);
 }
 
+/* ---- settings ---- */
+
+static void settings_put(const struct unet_file_kind *kind, const void *config, cJSON *j)
+{
+    for (int i = 0; i < kind->n_settings; i++) {
+        const struct unet_file_setting *s = &kind->setting[i];
+        const void *field = (const char *)config + s->at;
+        cJSON_AddNumberToObject(j, s->name,
+                                s->type == UNET_FILE_INT        ? *(const int *)field
+                                : s->type == UNET_FILE_UNSIGNED ? *(const unsigned *)field
+                                : s->type == UNET_FILE_BOOL     ? *(const bool *)field
+                                : s->type == UNET_FILE_BIG      ? (double)*(const uint64_t *)field
+                                                                : *(const double *)field);
+    }
+    kind->put(config, j);
+}
+
+static bool settings_take(const struct unet_file_kind *kind, const cJSON *j, void *config)
+{
+    memset(config, 0, kind->config_size);
+    for (int i = 0; i < kind->n_settings; i++) {
+        const struct unet_file_setting *s = &kind->setting[i];
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(j, s->name);
+        const double v = cJSON_IsNumber(item) ? item->valuedouble : NAN;
+        void *field = (char *)config + s->at;
+        if (!cJSON_IsNumber(item) ||
+            (s->type != UNET_FILE_REAL && !(v >= s->low && v <= s->high && v == floor(v))))
+            return false;
+        if (s->type == UNET_FILE_INT)
+            *(int *)field = (int)v;
+        else if (s->type == UNET_FILE_UNSIGNED)
+            *(unsigned *)field = (unsigned)v;
+        else if (s->type == UNET_FILE_BOOL)
+            *(bool *)field = v != 0;
+        else if (s->type == UNET_FILE_BIG)
+            *(uint64_t *)field = (uint64_t)v;
+        else
+            *(double *)field = v;
+    }
+    return kind->take(j, config);
+}
+
 /* Freed by cJSON_free. */
 static char *settings_text(const struct unet_file_kind *kind, const void *config, struct err *e)
 {
     cJSON *j = cJSON_CreateObject();
     if (j)
-        kind->put(config, j);
+        settings_put(kind, config, j);
     char *text = j ? cJSON_PrintUnformatted(j) : NULL;
     cJSON_Delete(j);
     if (!text)
         err_set(e, ERR_RESOURCE, "out of memory for a model's settings");
     return text;
 }
+
+/* ---- files ---- */
 
 bool unet_file_save(const struct unet_file_kind *kind, const char *path, const void *config,
                     const struct unet_file_block *block, int n_blocks, const struct checkpoint_meta *own,
@@ -86,7 +130,7 @@ struct checkpoint *unet_file_open(const struct unet_file_kind *kind, const char 
     bool ok = false;
     if (!name || strcmp(name, kind->name) != 0 || !text)
         err_set(e, ERR_MODEL, "%s: is no %s; make one with %s", path, kind->what, kind->maker);
-    else if (!cJSON_IsObject(j) || !kind->take(j, config))
+    else if (!cJSON_IsObject(j) || !settings_take(kind, j, config))
         err_set(e, ERR_MODEL, "%s: its settings cannot be read; train it anew", path);
     else if (!kind->check(config, e)) {
         if (e)
@@ -136,21 +180,7 @@ bool unet_file_read(const struct checkpoint *f, const char *path, const struct u
     return true;
 }
 
-/* ---- settings one by one ---- */
-
-bool unet_file_take_whole(const cJSON *j, const char *name, double low, double high, double *value)
-{
-    return unet_file_take_real(j, name, value) && *value >= low && *value <= high && *value == floor(*value);
-}
-
-bool unet_file_take_real(const cJSON *j, const char *name, double *value)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(j, name);
-    if (!cJSON_IsNumber(item))
-        return false;
-    *value = item->valuedouble;
-    return true;
-}
+/* ---- numbers as text ---- */
 
 void unet_file_put_big(cJSON *j, const char *name, uint64_t value)
 {

@@ -13,13 +13,34 @@
 
 #include <cJSON.h>
 
+/* A setting that JSON's numbers hold: a field of the settings' record. Whole numbers are in low..high, reals anywhere. */
+enum unet_file_type { UNET_FILE_INT, UNET_FILE_UNSIGNED, UNET_FILE_BOOL, UNET_FILE_BIG, UNET_FILE_REAL };
+struct unet_file_setting {
+    const char *name;
+    size_t at; /* offset of the field */
+    enum unet_file_type type;
+    double low, high;
+};
+/* clang-format off */
+#define UNET_FILE_TYPE(value)                                                                                \
+    _Generic(value, int: UNET_FILE_INT, unsigned: UNET_FILE_UNSIGNED, bool: UNET_FILE_BOOL,                  \
+             uint64_t: UNET_FILE_BIG, double: UNET_FILE_REAL)
+/* clang-format on */
+#define UNET_FILE_SETTING(record, name, field, low, high)                                                    \
+    {                                                                                                        \
+        name, offsetof(struct record, field), UNET_FILE_TYPE(((struct record *)0)->field), low, high         \
+    }
+
 struct unet_file_kind {
-    const char *name;                                 /* metadata aftermap.kind: "lag" */
-    const char *key;                                  /* metadata of the settings: "lag.config" */
-    const char *what;                                 /* in sentences: "latent adversarial generator" */
-    const char *maker;                                /* the command that makes one */
-    void (*put)(const void *config, cJSON *j);        /* settings into an empty object */
-    bool (*take)(const cJSON *j, void *config);       /* all of them, into a record that it clears first */
+    const char *name;  /* metadata aftermap.kind: "lag" */
+    const char *key;   /* metadata of the settings: "lag.config" */
+    const char *what;  /* in sentences: "latent adversarial generator" */
+    const char *maker; /* the command that makes one */
+    size_t config_size;
+    const struct unet_file_setting *setting;
+    int n_settings;
+    void (*put)(const void *config, cJSON *j);        /* the other settings into the object */
+    bool (*take)(const cJSON *j, void *config);       /* the other settings; those of the table are there */
     bool (*check)(const void *config, struct err *e); /* ERR_USAGE: settings that no run can have */
 };
 
@@ -45,11 +66,7 @@ bool unet_file_same(const struct unet_file_kind *kind, const char *path, const v
 bool unet_file_read(const struct checkpoint *f, const char *path, const struct unet_file_block *block,
                     int n_blocks, struct err *e);
 
-/* ---- settings one by one; the takers say whether it was there and in range ---- */
-
-bool unet_file_take_whole(const cJSON *j, const char *name, double low, double high, double *value);
-bool unet_file_take_real(const cJSON *j, const char *name, double *value);
-/* 64 bits, which JSON's numbers do not hold, as text. */
+/* 64 bits, which JSON's numbers do not hold, as text; the taker says whether they are there. */
 void unet_file_put_big(cJSON *j, const char *name, uint64_t value);
 bool unet_file_take_big(const cJSON *j, const char *name, uint64_t *value);
 /* Decimal text that ends here, or at `end_at`; rest: NULL or where the next begins. false also for NULL. */
