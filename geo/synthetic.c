@@ -20,7 +20,8 @@
 
 enum { MANIFEST_MAX = 64 << 20 };
 
-static bool has_prefix(const char *path)
+/* Only asserted: a build without assertions does not use it. */
+__attribute__((unused)) static bool has_prefix(const char *path)
 {
     return strncmp(file_base(path), SYNTHETIC_PREFIX, strlen(SYNTHETIC_PREFIX)) == 0;
 }
