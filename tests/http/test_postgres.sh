@@ -51,12 +51,13 @@ for i in $(seq 8); do
 done >"$work/race"
 wait $(jobs -p | grep -v "^$server$")
 check "of eight at once one wins" "$(sort "$work/race" | uniq -c | awk '{print $2 "x" $1}' | tr '\n' ' ')" "200x1 412x7 "
+# Fewer than 25 in all: at 25 the server would train by itself.
 awk 'BEGIN { print "bldg_id,grade,by"; split("none minor major destroyed", name, " ")
-    for (n = 2; n <= 25; n++) print "b" n "," name[1 + n % 4] ",ana" }' >"$work/l.csv"
-check "a table of them" "$(curl -sS -H 'Content-Type: text/csv' --data-binary "@$work/l.csv" "$A/labels" | jq -c '[.created,.n_refused]')" "[24,0]"
+    for (n = 2; n <= 20; n++) print "b" n "," name[1 + n % 4] ",ana" }' >"$work/l.csv"
+check "a table of them" "$(curl -sS -H 'Content-Type: text/csv' --data-binary "@$work/l.csv" "$A/labels" | jq -c '[.created,.n_refused]')" "[19,0]"
 check "taken back" "$(code -X DELETE -H "If-Match: $(get "$A/labels/b2" | jq -r .etag)" "$A/labels/b2")" 204
 check "rows of the history" "$(sql "SELECT count(*) FROM $labels")" "$(get "$A/labels/history" | jq '.entries | length')"
-check "as a collection" "$(get "$base/collections/t.labels/items" | jq .numberMatched)" 24
+check "as a collection" "$(get "$base/collections/t.labels/items" | jq .numberMatched)" 19
 
 echo "# jobs"
 train() { curl -sS -H "$J" -d "{\"inputs\":{\"assessment\":\"t\",$1,\"seed\":1,\"preset\":\"lite\",\"batch\":8,\"max_items\":64}}" "$base/processes/train/execution" | jq -r .jobID; }
@@ -87,5 +88,5 @@ check "what needs no table goes on" "$(code "$base/healthz") $(code "$base/colle
 start_database
 for _ in $(seq 100); do [ "$(code "$base/readyz")" = 200 ] && break; sleep 0.2; done
 check "a label, with the database back" "$(put b30 -H 'If-None-Match: *' -d '{"dmg_class":"none","by":"ana"}')" 201
-check "nothing is lost" "$(get "$A/labels" | jq .count)" 25
+check "nothing is lost" "$(get "$A/labels" | jq .count)" 20
 [ $failed -eq 0 ] || { echo "$failed failed"; cat "$work/stderr"; exit 1; }
