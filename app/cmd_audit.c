@@ -10,7 +10,6 @@
 #include "models/base/file.h"
 #include "models/base/mem.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -444,21 +443,14 @@ static bool plan(struct audit *a, struct err *e)
     return true;
 }
 
-/* A name in the temporary folder, taken by an empty file. */
+/* A name of this process's own in the temporary folder. */
 static bool temp_path(char path[4096], struct err *e)
 {
     const char *folder = getenv("TMPDIR");
-    snprintf(path, 4096, "%s/aftermap-audit-XXXXXX.safetensors", folder && *folder ? folder : P_tmpdir);
-    const int fd = mkstemps(path, (int)strlen(".safetensors"));
-    if (fd < 0) {
-        const int why = errno;
-        char name[300];
-        snprintf(name, sizeof name, "%.290s", path);
-        *path = '\0';
-        return err_errno(e, ERR_RESOURCE, why, "%s: a copy cannot be kept there", name);
-    }
-    close(fd);
-    return true;
+    char plain[4096];
+    return file_join(plain, sizeof plain, folder && *folder ? folder : P_tmpdir, "aftermap-audit.safetensors",
+                     e) &&
+           file_temp_name(plain, path, 4096, e);
 }
 
 static bool run(void *options_, const struct common *common, const struct progress *progress, struct err *e)
