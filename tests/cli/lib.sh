@@ -61,23 +61,30 @@ make_greys() { # SIDE
     data=idx:images.idx,labels.idx
 }
 
-# survives_a_stop WHOLE COMMAND...: a training stopped by a signal and gone on with ends in the same bits as the unbroken
-# run's file WHOLE, whatever the threads.
-survives_a_stop() {
-    local whole=$1 pid status=0
-    shift
-    "$@" --threads 1 -o again.safetensors --progress json >/dev/null 2>stopped.txt &
-    pid=$!
+# interrupt COMMAND...: SIGINT as soon as the command reports progress of the stage named in $stage
+interrupt() {
+    local got=0
+    "$@" --progress=json >out.txt 2>err.txt &
+    local pid=$!
     for _ in $(seq 600); do
-        grep -q '"stage":"train"' stopped.txt && break
+        grep -q "\"stage\":\"$stage\"" err.txt && break
         kill -0 $pid 2>/dev/null || break
         sleep 0.01
     done
     kill -INT $pid 2>/dev/null || true
-    wait $pid || status=$?
-    [ $status -eq 130 ] || [ $status -eq 0 ] || fail "a stopped run ended with $status: $(tail -n 2 stopped.txt)"
-    echo "the stopped run: $(tail -n 1 stopped.txt)"
-    [ -f again.safetensors ] || fail "a stopped run left nothing: $(cat stopped.txt)"
+    wait $pid || got=$?
+    echo $got
+}
+
+# survives_a_stop WHOLE COMMAND...: a training stopped by a signal and gone on with ends in the same bits as the unbroken
+# run's file WHOLE, whatever the threads.
+survives_a_stop() {
+    local whole=$1 got stage=train
+    shift
+    got=$(interrupt "$@" --threads 1 -o again.safetensors)
+    [ "$got" -eq 130 ] || [ "$got" -eq 0 ] || fail "a stopped run ended with $got: $(tail -n 2 err.txt)"
+    echo "the stopped run: $(tail -n 1 err.txt)"
+    [ -f again.safetensors ] || fail "a stopped run left nothing: $(cat err.txt)"
     "$@" --threads 3 --resume -o again.safetensors -q --progress none >/dev/null || fail 'resume failed'
     cmp -s again.safetensors "$whole" || fail 'a run that was stopped ends in other bits'
 }

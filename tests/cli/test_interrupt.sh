@@ -8,21 +8,6 @@ make_scene scene
 good=(--pre scene/pre.tif --post scene/post.tif --footprints scene/footprints.gpkg --label-field damage)
 "$aftermap" tile "${good[@]}" -o event -q >/dev/null || fail 'tile'
 
-# interrupt COMMAND...: SIGINT as soon as the command reports progress of the stage named in $stage
-interrupt() {
-    local got=0
-    "$@" --progress=json >out.txt 2>err.txt &
-    local pid=$!
-    for _ in $(seq 600); do
-        grep -q "\"stage\":\"$stage\"" err.txt && break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.01
-    done
-    kill -INT $pid 2>/dev/null || true
-    wait $pid || got=$?
-    echo $got
-}
-
 train=(--method supervised --batch 4 --preset lite3 --steps 300)
 stage=train
 got=$(interrupt "$aftermap" train event "${train[@]}" -o cut.safetensors)
